@@ -1,0 +1,70 @@
+// swift-tools-version: 6.3
+import PackageDescription
+
+// The release build makes the library first and then the command line on top of it (`SWO_SHARED`);
+// every other build links the core statically. The offline package build takes its dependencies by
+// path (`SWO_VENDOR`).
+let shared = Context.environment["SWO_SHARED"] != nil
+let argumentParser: Package.Dependency =
+  if let vendor = Context.environment["SWO_VENDOR"] {
+    .package(path: "\(vendor)/swift-argument-parser")
+  } else {
+    .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
+  }
+
+let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+
+let package = Package(
+  name: "libswitchover",
+  products: [
+    .library(name: "switchover", type: .dynamic, targets: ["SwitchoverABI"]),
+    .executable(name: "switchover-cli", targets: ["CLI"]),
+  ],
+  dependencies: [argumentParser],
+  targets: [
+    // C: module maps and small shims.
+    .systemLibrary(name: "CJSONC", pkgConfig: "json-c", providers: [.apt(["libjson-c-dev"])]),
+    .systemLibrary(name: "CLibSSH2", pkgConfig: "libssh2", providers: [.apt(["libssh2-1-dev"])]),
+    .systemLibrary(name: "CSwitchover"),
+    .target(name: "CPlatform"),
+
+    // Pure: no system call, no clock, no thread.
+    .target(name: "MigrationEngine", swiftSettings: strict + [.strictMemorySafety()]),
+    .target(name: "QMP", dependencies: ["CJSONC"], swiftSettings: strict),
+    .target(
+      name: "MigrationSession", dependencies: ["MigrationEngine", "QMP"], swiftSettings: strict),
+
+    // The shell: the only places that reach the kernel.
+    .target(name: "Platform", dependencies: ["CPlatform"], swiftSettings: strict),
+    .target(
+      name: "Runtime", dependencies: ["MigrationEngine", "MigrationSession", "QMP", "Platform"],
+      swiftSettings: strict),
+    .target(
+      name: "SwitchoverABI", dependencies: ["CSwitchover", "Runtime"], swiftSettings: strict),
+
+    // The command line stands on the C interface alone.
+    .target(name: "DemoGuest", swiftSettings: strict),
+    .executableTarget(
+      name: "CLI",
+      dependencies: [
+        "CSwitchover", "DemoGuest",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ] + (shared ? [] : ["SwitchoverABI"]),
+      swiftSettings: strict,
+      linkerSettings: shared ? [.linkedLibrary("switchover")] : []),
+
+    // Tests.
+    .target(
+      name: "QEMUHarness", dependencies: ["DemoGuest"], path: "Tests/Support/QEMUHarness",
+      swiftSettings: strict),
+    .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
+    .testTarget(name: "QMPTests", dependencies: ["QMP"]),
+    .testTarget(
+      name: "MigrationSessionTests", dependencies: ["MigrationSession", "MigrationEngine", "QMP"]),
+    .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
+    .testTarget(name: "RuntimeTests", dependencies: ["Runtime", "Platform"]),
+    .testTarget(
+      name: "QEMUTests", dependencies: ["QEMUHarness", "CSwitchover", "SwitchoverABI"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

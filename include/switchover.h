@@ -1,0 +1,3 @@
+#ifndef SWITCHOVER_H
+#define SWITCHOVER_H
+#endif
