@@ -1,3 +1,408 @@
+/*
+ * switchover.h - live migration of QEMU virtual machines with the switchover done right.
+ *
+ * The contract of libswitchover. Everything here keeps these rules:
+ *
+ *  - Handles are opaque. Functions are named swo_<object>_<verb>; the handle comes first, results come
+ *    last and are named *_out. swo_*_free(NULL) does nothing; the order in which handles are freed does
+ *    not matter: a migration or client that outlives its loop only answers SWO_E_CLOSED.
+ *  - A function returns 0 or a positive count, or one of the negative SWO_E_* codes; swo_last_error()
+ *    then has the text for this thread, until the next call that fails.
+ *  - Strings that come in are UTF-8 and copied. Strings that go out belong to the handle they were asked
+ *    from, and stay valid until that handle changes (dispatch) or is freed, unless stated otherwise.
+ *  - Enumerations only grow. A program must accept values that it does not know.
+ *  - No thread is started, no signal handler is installed, and nothing exists before the first handle.
+ *    One thread at a time may use a loop and what belongs to it; different loops are independent.
+ *  - After fork() the child may only free what it inherited, which closes descriptors and sends nothing;
+ *    every other call answers SWO_E_FORKED.
+ *  - No callback is ever called: results are events, pulled with swo_loop_next_event().
+ */
 #ifndef SWITCHOVER_H
 #define SWITCHOVER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
 #endif
+
+/* This header's version. The library's own is swo_version(). */
+#define SWO_VERSION_MAJOR 0
+#define SWO_VERSION_MINOR 1
+#define SWO_VERSION_PATCH 0
+#define SWO_VERSION ((SWO_VERSION_MAJOR << 16) | (SWO_VERSION_MINOR << 8) | SWO_VERSION_PATCH)
+
+#if defined(__clang__)
+#define SWO_ENUM(name) enum __attribute__((enum_extensibility(open))) name
+#else
+#define SWO_ENUM(name) enum name
+#endif
+
+typedef struct swo_loop swo_loop;           /* one thread's set of migrations and clients */
+typedef struct swo_migration swo_migration; /* one migration of one guest */
+typedef struct swo_qmp swo_qmp;             /* one QMP client */
+typedef struct swo_event swo_event;         /* one thing that happened */
+
+/* ---- Codes ------------------------------------------------------------------------------------- */
+
+/* What a call answers when it could not do what it was asked. Stable numbers. */
+typedef SWO_ENUM(swo_code) {
+  SWO_OK = 0,
+  SWO_E_INVALID = -1,     /* an argument is NULL, out of range, or not what the text says it must be */
+  SWO_E_STATE = -2,       /* not possible at this point of the handle's life */
+  SWO_E_SYSTEM = -3,      /* a system call failed; the text names it and its error */
+  SWO_E_INTERRUPTED = -4, /* a signal arrived while waiting; call again */
+  SWO_E_TIMEOUT = -5,     /* the deadline passed; for a command: the outcome is unknown */
+  SWO_E_TOO_LATE = -6,    /* the switchover is past the point where it can be cancelled */
+  SWO_E_FORKED = -7,      /* this process is a fork of the one that made the handle */
+  SWO_E_LIMIT = -8,       /* a documented limit is reached */
+  SWO_E_BUSY = -9,        /* another client holds the monitor */
+  SWO_E_CONNECT = -10,    /* nobody answers at that address */
+  SWO_E_PROTOCOL = -11,   /* the other side does not speak QMP, or breaks its rules */
+  SWO_E_QMP = -12,        /* QEMU answered the command with an error */
+  SWO_E_LOST = -13,       /* the connection ended; the outcome of what was in flight is unknown */
+  SWO_E_CLOSED = -14,     /* the handle's loop or connection is gone */
+  SWO_E_INTERNAL = -15    /* the library contradicts itself; please report it */
+} swo_code;
+
+/* The text of the last failed call of this thread: one line, never NULL, valid until the next failure. */
+const char *swo_last_error(void);
+
+/* A short constant English name for a code of swo_code, such as "too late"; never NULL. */
+const char *swo_code_name(int code);
+
+/* The version of the library in the form of SWO_VERSION. */
+uint32_t swo_version(void);
+
+/* The same as text, such as "0.1.0". */
+const char *swo_version_string(void);
+
+/* ---- Words ------------------------------------------------------------------------------------- */
+
+typedef SWO_ENUM(swo_side) { SWO_SIDE_NONE = 0, SWO_SIDE_SOURCE = 1, SWO_SIDE_TARGET = 2 } swo_side;
+
+/* Who may run the guest now. */
+typedef SWO_ENUM(swo_owner) {
+  SWO_OWNER_SOURCE = 1,
+  SWO_OWNER_TARGET = 2,
+  SWO_OWNER_NOBODY = 3, /* both stand; the next step says which one may be resumed */
+  SWO_OWNER_UNKNOWN = 4 /* a reply was lost; nothing may be resumed before that is settled */
+} swo_owner;
+
+typedef SWO_ENUM(swo_guest) {
+  SWO_GUEST_UNKNOWN = 0,
+  SWO_GUEST_RUNNING = 1,
+  SWO_GUEST_PAUSED = 2,
+  SWO_GUEST_OFF = 3
+} swo_guest;
+
+typedef SWO_ENUM(swo_phase) {
+  SWO_PHASE_IDLE = 0,
+  SWO_PHASE_CONNECTING = 1,
+  SWO_PHASE_PREFLIGHT = 2,
+  SWO_PHASE_PREPARING = 3,
+  SWO_PHASE_MIRRORING = 4,
+  SWO_PHASE_TRANSFERRING = 5,
+  SWO_PHASE_SWITCHING_OVER = 6,
+  SWO_PHASE_HANDING_OVER = 7,
+  SWO_PHASE_ACTIVATING = 8,
+  SWO_PHASE_FINISHING = 9,
+  SWO_PHASE_UNDOING = 10,
+  SWO_PHASE_ENDED = 11
+} swo_phase;
+
+typedef SWO_ENUM(swo_end) {
+  SWO_END_NONE = 0,
+  SWO_END_COMPLETED = 1,
+  SWO_END_CANCELLED = 2,
+  SWO_END_FAILED = 3,
+  SWO_END_UNKNOWN = 4
+} swo_end;
+
+/* When the host program moves ownership in its own cluster (for example, renames a config file). */
+typedef SWO_ENUM(swo_hand_over) {
+  SWO_HAND_OVER_BEFORE_RESUME = 1, /* default: after the load is proven, before the target runs */
+  SWO_HAND_OVER_AFTER_RESUME = 2,  /* fastest; only with a cluster lock that outlives the source node */
+  SWO_HAND_OVER_NONE = 3,          /* no cluster */
+  SWO_HAND_OVER_EXTERNAL = 4       /* the host program resumes the target itself */
+} swo_hand_over;
+
+typedef SWO_ENUM(swo_hand_over_result) {
+  SWO_HAND_OVER_DONE = 1,
+  SWO_HAND_OVER_FAILED = 2, /* ownership is certainly still with the source */
+  SWO_HAND_OVER_UNKNOWN = 3 /* it may have moved: nothing is resumed by the library */
+} swo_hand_over_result;
+
+/* What becomes of the source's QEMU once the target runs. There is no default: a source that is left
+ * standing can be resumed by anybody, and without image locks it would run. */
+typedef SWO_ENUM(swo_source_end) {
+  SWO_SOURCE_QUIT = 1, /* the library ends it with `quit` after the target's RESUME is confirmed */
+  SWO_SOURCE_KEEP = 2  /* the host program ends it */
+} swo_source_end;
+
+/* Constant English names, such as "source", "nobody", "switching over"; never NULL. */
+const char *swo_owner_name(int owner);
+const char *swo_guest_name(int guest);
+const char *swo_phase_name(int phase);
+const char *swo_end_name(int end);
+
+/* ---- Loop -------------------------------------------------------------------------------------- */
+
+/* Makes a loop. Errors: SWO_E_SYSTEM. Free with swo_loop_free(). Since 0.1. */
+int swo_loop_new(swo_loop **loop_out);
+
+/* Frees a loop and closes every connection of its migrations and clients. A migration that has not
+ * ended is left as it is: QEMU goes on by itself, and nobody grants. Their handles stay valid. */
+void swo_loop_free(swo_loop *loop);
+
+/* One descriptor for poll, epoll, glib and the like, owned by the loop. It is readable exactly while
+ * swo_loop_dispatch(loop, 0) would make progress or swo_loop_next_event() would return an event. */
+int swo_loop_fd(swo_loop *loop);
+
+/* Waits at most timeout_ms milliseconds (0: not at all, negative: without limit) for something to do,
+ * and does it. Returns the number of events now waiting, or SWO_E_INTERRUPTED after a signal. */
+int swo_loop_dispatch(swo_loop *loop, int timeout_ms);
+
+/* Takes the oldest event. Returns 1 and an event to be freed with swo_event_free(), or 0 if none waits. */
+int swo_loop_next_event(swo_loop *loop, swo_event **event_out);
+
+/* ---- Events ------------------------------------------------------------------------------------ */
+
+typedef SWO_ENUM(swo_event_kind) {
+  SWO_EVENT_PHASE = 1,            /* a migration entered swo_event_phase() */
+  SWO_EVENT_PROGRESS = 2,         /* its numbers changed; only the newest is kept */
+  SWO_EVENT_HAND_OVER_WANTED = 3, /* answer with swo_migration_handed_over() */
+  SWO_EVENT_WARNING = 4,          /* swo_event_text() for a person */
+  SWO_EVENT_LOG = 5,              /* swo_event_text(): what happened, for a log */
+  SWO_EVENT_FINISHED = 6,         /* the migration has ended; see swo_migration_end() */
+  SWO_EVENT_QMP_READY = 32,       /* a QMP client is connected and negotiated */
+  SWO_EVENT_QMP_REPLY = 33,       /* swo_event_command_id(), swo_event_code(), swo_event_json() */
+  SWO_EVENT_QMP_EVENT = 34,       /* swo_event_name(), swo_event_json(), swo_event_time_us() */
+  SWO_EVENT_QMP_CLOSED = 35       /* the connection is gone; swo_event_code(), swo_event_text() */
+} swo_event_kind;
+
+int swo_event_kind_of(const swo_event *event);
+/* The migration or client concerned, or NULL. Borrowed; still yours if you made it. */
+swo_migration *swo_event_migration(const swo_event *event);
+swo_qmp *swo_event_qmp(const swo_event *event);
+/* The new phase of a SWO_EVENT_PHASE; else SWO_PHASE_IDLE. */
+int swo_event_phase(const swo_event *event);
+/* Text for a person; "" where the kind has none. Valid until the event is freed. */
+const char *swo_event_text(const swo_event *event);
+/* The name of a QMP event, such as "STOP"; else "". */
+const char *swo_event_name(const swo_event *event);
+/* The data of a QMP event, or the return value or error object of a reply, as JSON text; else "". */
+const char *swo_event_json(const swo_event *event);
+/* 0 or the SWO_E_* code of a reply or of a closed connection. */
+int swo_event_code(const swo_event *event);
+/* The id that swo_qmp_submit() gave, for a reply; else 0. */
+uint64_t swo_event_command_id(const swo_event *event);
+/* QEMU's own timestamp of a QMP event, microseconds since 1970; 0 where there is none. */
+int64_t swo_event_time_us(const swo_event *event);
+void swo_event_free(swo_event *event);
+
+/* ---- Migration: making one --------------------------------------------------------------------- */
+
+/* Makes a migration that belongs to the loop. Free with swo_migration_free(). */
+int swo_migration_new(swo_loop *loop, swo_migration **migration_out);
+
+/* Frees the handle, and closes its connections, whatever its phase: QEMU goes on by itself and nobody
+ * grants. Use swo_migration_cancel() and wait for the end to stop a migration properly. */
+void swo_migration_free(swo_migration *migration);
+
+/* The setters answer SWO_E_STATE after swo_migration_start() and SWO_E_INVALID for a bad value. */
+
+/* A name for texts, such as "vm 100"; at most 128 bytes. Default: "guest". */
+int swo_migration_set_name(swo_migration *migration, const char *name);
+
+/* The address of a side's QMP monitor: "unix:/path", "/path", "tcp:host:port" (numeric host or name;
+ * names are resolved in start), or "fd:N" for an inherited descriptor, which is duplicated. Required for
+ * both sides. */
+int swo_migration_set_monitor(swo_migration *migration, int side, const char *address);
+
+/* A second monitor of the same QEMU, used out of band only. Optional. */
+int swo_migration_set_oob_monitor(swo_migration *migration, int side, const char *address);
+
+/* The uri that the source migrates to, as QEMU writes it: "unix:/path", "tcp:host:port", "fd:name".
+ * Required. Plain tcp to an address that is not loopback warns: the guest's memory travels readable. */
+int swo_migration_set_uri(swo_migration *migration, const char *uri);
+
+/* The uri for `migrate-incoming`, for a target that was started with `-incoming defer`. Optional;
+ * without it such a target gets the uri of swo_migration_set_uri(). */
+int swo_migration_set_incoming_uri(swo_migration *migration, const char *uri);
+
+/* One of swo_hand_over. */
+int swo_migration_set_hand_over(swo_migration *migration, int mode);
+
+/* One of swo_source_end. Required, except with SWO_HAND_OVER_EXTERNAL, where it is always KEEP. */
+int swo_migration_set_source_end(swo_migration *migration, int source_end);
+
+/* QEMU's `downtime-limit` at the start, milliseconds, 1 to 2000000; and the highest value that the ramp
+ * may reach (0: no ramp). Default: QEMU's own limit, doubled after repeated passes without progress, up
+ * to 2000000. */
+int swo_migration_set_downtime_limit(swo_migration *migration, uint32_t limit_ms, uint32_t highest_ms);
+
+/* QEMU's `max-bandwidth`, bytes a second; 0 means no limit. Default: no limit. */
+int swo_migration_set_bandwidth(swo_migration *migration, uint64_t bytes_per_second);
+
+/* A migration capability for both sides, such as "xbzrle"; on is 0 or 1. Those that the switchover
+ * itself depends on (events, return-path, pause-before-switchover, postcopy-ram, late-block-activate)
+ * are refused with SWO_E_INVALID. At most 32. */
+int swo_migration_set_capability(swo_migration *migration, const char *name, int on);
+
+/* A migration parameter for both sides, as JSON, such as ("multifd-channels", "4"). At most 32. */
+int swo_migration_set_parameter(swo_migration *migration, const char *name, const char *json);
+
+/* The time from `migrate` to the switchover after which the migration is cancelled, milliseconds;
+ * 0 (default): no limit. */
+int swo_migration_set_transfer_deadline(swo_migration *migration, uint64_t milliseconds);
+
+/* How long to wait for a monitor to greet at the start, and to come back after it was lost,
+ * milliseconds, 100 to 600000. Defaults: 5000 and 30000. */
+int swo_migration_set_monitor_deadlines(
+    swo_migration *migration, uint32_t connect_ms, uint32_t reconnect_ms);
+
+/* ---- Migration: running it --------------------------------------------------------------------- */
+
+/* Starts. Everything further happens in swo_loop_dispatch(). Errors: SWO_E_INVALID names the setter
+ * that is missing; SWO_E_STATE when it was started before. */
+int swo_migration_start(swo_migration *migration);
+
+/* Like start, but ends before anything is changed: COMPLETED means that the preflight found nothing
+ * against this migration. */
+int swo_migration_check(swo_migration *migration);
+
+/* Asks for an end with the guest on the source. Returns 0 when that was sent, SWO_E_TOO_LATE past the
+ * point of no return (the migration then goes on). The end says what became of it: a cancel that QEMU
+ * overtakes ends COMPLETED. */
+int swo_migration_cancel(swo_migration *migration);
+
+/* Answers SWO_EVENT_HAND_OVER_WANTED, with one of swo_hand_over_result. */
+int swo_migration_handed_over(swo_migration *migration, int result);
+
+/* Says that ownership in the cluster is back with the source after a hand-over that was done, so that
+ * the source may be resumed when the target is proven unable to run. */
+int swo_migration_handed_back(swo_migration *migration);
+
+/* The host program's word that this side is fenced: it cannot run now, nor later by itself. */
+int swo_migration_fenced(swo_migration *migration, int side);
+
+/* The reference loop: dispatches until the migration ends (returns 1), a hand-over is wanted (2),
+ * timeout_ms has passed (0; negative: no limit), or a signal arrived (SWO_E_INTERRUPTED). Events of this
+ * and other migrations stay in the queue; the loop's other work goes on. */
+int swo_migration_run(swo_migration *migration, int timeout_ms);
+
+/* ---- Migration: what is known ------------------------------------------------------------------ */
+
+int swo_migration_phase(const swo_migration *migration); /* swo_phase */
+int swo_migration_end(const swo_migration *migration);   /* swo_end */
+int swo_migration_owner(const swo_migration *migration); /* swo_owner */
+int swo_migration_guest(const swo_migration *migration); /* swo_guest */
+
+typedef SWO_ENUM(swo_number) {
+  SWO_NUMBER_RAM_TOTAL_BYTES = 1,
+  SWO_NUMBER_RAM_TRANSFERRED_BYTES = 2,
+  SWO_NUMBER_RAM_REMAINING_BYTES = 3,
+  SWO_NUMBER_RATE_BYTES_PER_SECOND = 4,
+  SWO_NUMBER_PASS = 5,                 /* QEMU's dirty-sync-count */
+  SWO_NUMBER_DIRTY_BYTES_PER_SECOND = 6,
+  SWO_NUMBER_DOWNTIME_LIMIT_MS = 7,    /* in force now */
+  SWO_NUMBER_PREDICTED_BLACKOUT_US = 8,
+  SWO_NUMBER_QEMU_DOWNTIME_MS = 9,     /* QEMU's own figure, after the end */
+  SWO_NUMBER_BLACKOUT_US = 10,         /* the source's STOP to the target's RESUME */
+  SWO_NUMBER_BLACKOUT_ERROR_US = 11,   /* how far that can be off: the clocks of two hosts */
+  SWO_NUMBER_TOTAL_TIME_MS = 12        /* from `migrate` to the source's `completed`, QEMU's figure */
+} swo_number;
+
+/* One figure. Returns 0, or SWO_E_STATE while it is not known (value_out is then left alone). */
+int swo_migration_number(const swo_migration *migration, int number, uint64_t *value_out);
+
+/* The ledger of the blackout: its parts in order of time. The number of parts, 0 before the end. */
+int swo_migration_ledger_count(const swo_migration *migration);
+
+/* Part index (from 0): its name, its start after the source's STOP and its length, microseconds. Any of
+ * the out-parameters may be NULL. */
+int swo_migration_ledger_part(
+    const swo_migration *migration, int index, const char **name_out, int64_t *start_us_out,
+    int64_t *length_us_out);
+
+/* ---- Migration: what went wrong ---------------------------------------------------------------- */
+
+/* Why a migration did not complete. Stable numbers; swo_failure_name() gives "monitor-busy" and so on. */
+typedef SWO_ENUM(swo_failure) {
+  SWO_FAILURE_NONE = 0,
+  SWO_FAILURE_MONITOR_UNREACHABLE = 1, /* no connection, or no greeting */
+  SWO_FAILURE_MONITOR_BUSY = 2,        /* another client holds the monitor */
+  SWO_FAILURE_MONITOR_LOST = 3,        /* it did not come back in time */
+  SWO_FAILURE_PROTOCOL = 4,            /* not QMP, or its rules broken */
+  SWO_FAILURE_SOURCE_UNFIT = 5,        /* preflight: run state, blocker, capability, other migration */
+  SWO_FAILURE_TARGET_UNFIT = 6,        /* preflight: not waiting for a migration, capability */
+  SWO_FAILURE_MISMATCH = 7,            /* preflight: machine type or memory size differ */
+  SWO_FAILURE_COMMAND = 8,             /* QEMU refused a command; see the error's command and class */
+  SWO_FAILURE_MIGRATION = 9,           /* QEMU's migration failed; the text has its own words */
+  SWO_FAILURE_TARGET_GONE = 10,        /* the target's QEMU ended */
+  SWO_FAILURE_SOURCE_GONE = 11,        /* the source's QEMU ended */
+  SWO_FAILURE_CANCELLED_ELSEWHERE = 12,/* somebody else cancelled it */
+  SWO_FAILURE_DEADLINE = 13,           /* the transfer deadline passed */
+  SWO_FAILURE_HAND_OVER = 14,          /* the host program said FAILED or UNKNOWN */
+  SWO_FAILURE_NOT_RESUMED = 15,        /* the target loaded, and does not run */
+  SWO_FAILURE_GUEST_OFF = 16,          /* the guest powered off or panicked on the way */
+  SWO_FAILURE_OUTCOME_UNKNOWN = 17,    /* a reply was lost and could not be settled */
+  SWO_FAILURE_INTERNAL = 18
+} swo_failure;
+
+const char *swo_failure_name(int failure);
+
+int swo_migration_failure(const swo_migration *migration);      /* swo_failure */
+int swo_migration_failure_side(const swo_migration *migration); /* swo_side */
+/* The command that failed, such as "cont", or "". */
+const char *swo_migration_failure_command(const swo_migration *migration);
+/* QEMU's error class, such as "GenericError", or "". */
+const char *swo_migration_failure_class(const swo_migration *migration);
+/* What happened, on which side: one sentence. "" when nothing went wrong. */
+const char *swo_migration_failure_text(const swo_migration *migration);
+/* The safe next step: one sentence. "" when there is none to take. */
+const char *swo_migration_next_step(const swo_migration *migration);
+/* All of it in one line, for a log; also after a success. */
+const char *swo_migration_summary(const swo_migration *migration);
+
+/* ---- QMP client -------------------------------------------------------------------------------- */
+
+/* Starts to connect; SWO_EVENT_QMP_READY or _CLOSED follows within timeout_ms (1 to 600000). The address
+ * is as in swo_migration_set_monitor(). A monitor that another client holds closes with SWO_E_BUSY.
+ * oob 1 asks for out-of-band execution where QEMU offers it. */
+int swo_qmp_open(swo_loop *loop, const char *address, int oob, int timeout_ms, swo_qmp **qmp_out);
+
+/* The same, and waits for the result: 0, SWO_E_BUSY, SWO_E_CONNECT, SWO_E_PROTOCOL, SWO_E_TIMEOUT or
+ * SWO_E_INTERRUPTED; *qmp_out is NULL after an error. */
+int swo_qmp_connect(swo_loop *loop, const char *address, int oob, int timeout_ms, swo_qmp **qmp_out);
+
+void swo_qmp_free(swo_qmp *qmp);
+
+/* Sends a command; SWO_EVENT_QMP_REPLY brings the answer under *id_out. arguments_json is a JSON object
+ * or NULL. At most 256 commands wait at once (SWO_E_LIMIT). oob 1 sends it out of band. */
+int swo_qmp_submit(
+    swo_qmp *qmp, const char *command, const char *arguments_json, int oob, int timeout_ms,
+    uint64_t *id_out);
+
+/* Sends a command and waits for its answer. 0: *reply_out is the return value as JSON. SWO_E_QMP: it is
+ * QEMU's error object, and swo_last_error() has its text. The string belongs to the client until its
+ * next call. SWO_E_TIMEOUT, _LOST and _INTERRUPTED: the outcome is unknown. Events that arrive meanwhile
+ * wait in the loop's queue. */
+int swo_qmp_execute(
+    swo_qmp *qmp, const char *command, const char *arguments_json, int timeout_ms,
+    const char **reply_out);
+
+/* Passes a descriptor to QEMU under a name (`getfd`), for later use as "fd:NAME". It stays yours. Waits
+ * as swo_qmp_execute() does. */
+int swo_qmp_pass_fd(swo_qmp *qmp, const char *name, int fd, int timeout_ms);
+
+/* QEMU's version as greeted, major << 16 | minor << 8 | micro; 0 before SWO_EVENT_QMP_READY. */
+uint32_t swo_qmp_version(const swo_qmp *qmp);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* SWITCHOVER_H */

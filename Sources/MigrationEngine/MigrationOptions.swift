@@ -1,0 +1,46 @@
+/// A value for a migration parameter, exact for QEMU's 64-bit integers.
+public enum ParameterValue: Hashable, Sendable {
+  case integer(Int64)
+  case unsigned(UInt64)
+  case boolean(Bool)
+  case string(String)
+}
+
+/// What the caller asks of one migration.
+public struct MigrationOptions: Sendable {
+  /// A name for texts.
+  public var name = "guest"
+  /// The uri for `migrate`, as QEMU writes it.
+  public var uri = ""
+  /// The uri for `migrate-incoming` on a target started with `-incoming defer`; nil: `uri`.
+  public var incomingURI: String?
+  public var handOver = HandOverMode.beforeResume
+  public var sourceEnd = SourceEnd.keep
+  /// QEMU's `downtime-limit` at the start, milliseconds; nil: as QEMU has it.
+  public var downtimeLimitMilliseconds: Int64?
+  /// How far the ramp may raise `downtime-limit`, milliseconds; 0: no ramp.
+  public var highestDowntimeLimitMilliseconds: Int64 = 2_000_000
+  /// QEMU's `max-bandwidth`, bytes a second; 0: no limit.
+  public var bandwidthBytesPerSecond: UInt64 = 0
+  /// Capabilities that the caller wants on both sides, in order.
+  public var capabilities: [(name: String, on: Bool)] = []
+  /// Parameters that the caller wants on both sides, in order.
+  public var parameters: [(name: String, value: ParameterValue)] = []
+  /// From `migrate` to the switchover; nil: no limit.
+  public var transferDeadline: Span?
+  /// How long a monitor may take to greet at the start.
+  public var connectDeadline = Span.seconds(5)
+  /// How long a lost monitor may take to come back.
+  public var reconnectDeadline = Span.seconds(30)
+  /// Ends after the preflight, with nothing changed.
+  public var checkOnly = false
+
+  public init() {}
+
+  /// Capabilities that the switchover itself depends on; a caller may not set them.
+  public static let reservedCapabilities: Set<String> = [
+    "events", "return-path", "pause-before-switchover", "postcopy-ram", "late-block-activate",
+  ]
+  /// Most capabilities, and most parameters, that a caller may set.
+  public static let maximumSettings = 32
+}

@@ -1,0 +1,107 @@
+import MigrationEngine
+
+/// One of the connections of a migration, as the driver sees it.
+public enum StreamID: Int, Hashable, Sendable, CaseIterable {
+  case sourceMonitor, targetMonitor, sourceOutOfBand, targetOutOfBand
+
+  /// The QEMU at its other end.
+  public var side: Side {
+    switch self {
+    case .sourceMonitor, .sourceOutOfBand: .source
+    case .targetMonitor, .targetOutOfBand: .target
+    }
+  }
+}
+
+/// Where a stream leads.
+public enum Endpoint: Hashable, Sendable {
+  case unix(path: String)
+  /// A numeric address, or a name that the driver resolved before the start.
+  case tcp(host: String, port: UInt16)
+  /// An inherited descriptor; it can be opened once.
+  case descriptor(Int32)
+}
+
+/// Why a stream could not be opened. The session tries again where that can help.
+public enum OpenFailure: Hashable, Sendable {
+  /// Nobody listens (ECONNREFUSED).
+  case refused
+  /// The socket's file is not there (ENOENT).
+  case missing
+  /// The listener's queue is full (EAGAIN): others wait for this monitor too.
+  case queueFull
+  /// Permission denied, or anything else; `text` is for a person.
+  case other(text: String)
+}
+
+/// A process that the kernel names as a stream's peer, when it is a QEMU of this machine.
+public struct PeerProcess: Hashable, Sendable {
+  public var pid: Int32
+  /// Field 22 of `/proc/PID/stat`: tells a process from a later one of the same number.
+  public var startTime: UInt64
+
+  public init(pid: Int32, startTime: UInt64) {
+    self.pid = pid
+    self.startTime = startTime
+  }
+}
+
+/// What the host program asks of a running migration.
+public enum HostRequest: Hashable, Sendable {
+  case start
+  case cancel
+  case handedOver(HandOverResult)
+  case handedBack
+  case fenced(Side)
+}
+
+/// Something that happened outside; all in the past tense.
+public enum SessionInput: Hashable, Sendable {
+  case requested(HostRequest)
+  /// The stream is connected. `peer` is nil unless the peer is proven to be a QEMU of this machine.
+  case streamOpened(StreamID, peer: PeerProcess?)
+  case streamUnavailable(StreamID, OpenFailure)
+  /// End of file, or an error that ends the stream.
+  case streamEnded(StreamID)
+  /// The process that `streamOpened` named has exited; the kernel says so.
+  case processExited(StreamID)
+  /// A deadline came, or nothing at all: spurious ticks change nothing.
+  case timePassed
+}
+
+/// Something that the driver must do, at once and in order.
+public enum SessionEffect: Hashable, Sendable {
+  /// Connect, without waiting; answer with `streamOpened` or `streamUnavailable`.
+  case open(StreamID, Endpoint)
+  /// Close, if open; nothing more is to be heard from it, `processExited` excepted.
+  case close(StreamID)
+  /// Send all of these bytes, in one write where the socket takes them.
+  case write(StreamID, [UInt8])
+  case report(SessionReport)
+}
+
+/// Something that the host program may want to know.
+public enum SessionReport: Hashable, Sendable {
+  case phaseChanged(MigrationPhase)
+  case progressed
+  case handOverWanted
+  case warning(String)
+  case log(String)
+  /// The last one; no effect follows it but `close`.
+  case finished
+}
+
+/// Where one migration's monitors are, beside what the engine wants to know.
+public struct SessionConfiguration: Sendable {
+  public var options: MigrationOptions
+  public var sourceMonitor: Endpoint
+  public var targetMonitor: Endpoint
+  public var sourceOutOfBand: Endpoint?
+  public var targetOutOfBand: Endpoint?
+
+  public init(options: MigrationOptions, sourceMonitor: Endpoint, targetMonitor: Endpoint) {
+    self.options = options
+    self.sourceMonitor = sourceMonitor
+    self.targetMonitor = targetMonitor
+  }
+}
