@@ -5,7 +5,7 @@ import Testing
 struct HandDrivenMigration {
   @Test(
     "moves the guest: it ticks on at the target and stands at the source",
-    arguments: [QEMUVersion.system72], [QEMUPair.Incoming.deferred, .unix])
+    arguments: QEMUVersion.allCases, [QEMUPair.Incoming.deferred, .unix])
   func movesTheGuest(version: QEMUVersion, incoming: QEMUPair.Incoming) throws {
     var options = QEMUPair.Options(version)
     options.incoming = incoming

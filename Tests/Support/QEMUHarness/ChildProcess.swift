@@ -92,7 +92,7 @@ public final class ChildProcess: Sendable {
     var arguments = words.map { strdup($0) } + [nil]
     let pid = qemu_harness_spawn(&arguments, outputPath, errorPath)
     let code = errno
-    arguments.forEach { free($0) }
+    for argument in arguments { free(argument) }
     guard pid >= 0 else {
       state.withLock { $0.startError = code }
       return
