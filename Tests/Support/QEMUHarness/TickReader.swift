@@ -75,7 +75,7 @@ public struct TickReader: Sendable {
       throw HarnessError("the \(side.rawValue) says that its guest is running")
     } catch let error as HarnessError {
       // A monitor at its end proves nothing by itself, the end of the process does.
-      guard process.monitor.isClosed, process.waitForExit() != nil else { throw error }
+      guard process.waitForExit(upTo: .seconds(10)) != nil else { throw error }
     }
   }
 
