@@ -120,10 +120,12 @@ extension PlatformTests {
         #expect(throws: JournalError.held) { try JournalFile(path: path, create: true) }
         #expect(
           inFork {
-            do { _ = try JournalFile(path: path, create: false) } catch {
+            do throws(JournalError) {
+              _ = try JournalFile(path: path, create: false)
+              return 2
+            } catch {
               return error == .held ? 0 : 1
             }
-            return 2
           } == 0)
       }
       #expect(throws: JournalError.tooLarge(limit: 0)) { try journal.read(limit: 0) }
@@ -178,8 +180,8 @@ extension PlatformTests {
         (SystemCall.open, EMFILE), (.lock, ENOLCK), (.write, ENOSPC), (.synchronize, EIO),
         (.rename, EACCES),
       ] {
-        FaultInjection.failing(call, errno: code) {
-          #expect(throws: JournalError.system(SystemError(errno: code, call: call))) {
+        #expect(throws: JournalError.system(SystemError(errno: code, call: call))) {
+          try FaultInjection.failing(call, errno: code) {
             try journal.replace(with: Array("new".utf8))
           }
         }
@@ -188,8 +190,8 @@ extension PlatformTests {
         #expect(throws: JournalError.held) { try JournalFile(path: path, create: false) }
       }
       // The directory's own fsync fails: the new content is there, and not proven durable.
-      FaultInjection.failing(.synchronize, errno: EIO, skip: 1) {
-        #expect(throws: JournalError.system(SystemError(errno: EIO, call: .synchronize))) {
+      #expect(throws: JournalError.system(SystemError(errno: EIO, call: .synchronize))) {
+        try FaultInjection.failing(.synchronize, errno: EIO, skip: 1) {
           try journal.replace(with: Array("new".utf8))
         }
       }

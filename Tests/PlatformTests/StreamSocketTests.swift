@@ -92,7 +92,7 @@ extension PlatformTests {
       let waiting = try (0..<2).map { _ in
         try StreamSocket.connect(to: SocketAddress(unixPath: path))
       }
-      #expect(waiting.allSatisfy(\.isEstablished))
+      #expect(waiting.filter(\.isEstablished).count == 2)
       #expect(try refusal() == .queueFull)
       listener?.close()
       listener = nil
@@ -106,7 +106,7 @@ extension PlatformTests {
         #expect(
           inFork {
             chmod(directory.path, 0o700)
-            setresuid(65534, 65534, 65534)
+            seteuid(65534)
             return try refusal() == .denied ? 0 : 1
           } == 0)
       } else {
