@@ -54,8 +54,12 @@ let package = Package(
       linkerSettings: shared ? [.linkedLibrary("switchover")] : []),
 
     // Tests.
+    .target(name: "CQEMUHarness", path: "Tests/Support/CQEMUHarness"),
     .target(
-      name: "QEMUHarness", dependencies: ["DemoGuest"], path: "Tests/Support/QEMUHarness",
+      name: "QEMUHarness", dependencies: ["CQEMUHarness", "DemoGuest"],
+      path: "Tests/Support/QEMUHarness", swiftSettings: strict),
+    .testTarget(
+      name: "QEMUHarnessTests", dependencies: ["QEMUHarness", "DemoGuest"],
       swiftSettings: strict),
     .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
     .testTarget(name: "QMPTests", dependencies: ["QMP"]),
