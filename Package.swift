@@ -72,3 +72,11 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+// Whatever its kind, our code does not warn.
+for target in package.targets {
+  switch target.type {
+  case .test: target.swiftSettings = (target.swiftSettings ?? []) + strict
+  default: break
+  }
+}
