@@ -48,7 +48,9 @@ extension MigrationEngine {
     targetDisarmed = false
     for side in Side.allCases {
       preflight[side].release = self[side].release
-      for question in Preflight.questions { ask(question, side, &effects) }
+      for question in Preflight.questions(side, hasDisks: !mirrors.isEmpty) {
+        ask(question, side, &effects)
+      }
     }
     alarms.set(.step, now + Self.stepLimit)
   }
@@ -101,7 +103,11 @@ extension MigrationEngine {
       undoReason = failure
       return .undoing
     }
-    for remark in preflight.remarks() { effects.append(.warn(remark)) }
+    for remark in preflight.remarks(
+      hasOutOfBandMonitor: source.outOfBandIsReady, hasDisks: !mirrors.isEmpty)
+    {
+      effects.append(.warn(remark))
+    }
     if options.checkOnly {
       conclusion = Conclusion(end: .completed, owner: .source, guest: guestOnSource)
       return .ended
@@ -186,7 +192,8 @@ extension MigrationEngine {
     var wanted = options.capabilities.map { CapabilitySetting(name: $0.name, on: $0.on) }
     wanted.append(CapabilitySetting(name: "events", on: true))
     wanted.append(CapabilitySetting(name: "return-path", on: provesLoad))
-    wanted.append(CapabilitySetting(name: "pause-before-switchover", on: false))
+    wanted.append(
+      CapabilitySetting(name: "pause-before-switchover", on: side == .source && !mirrors.isEmpty))
     if side == .target {
       // A paused target then holds no image locks; from 10.0 on it is always so.
       wanted.append(CapabilitySetting(name: "late-block-activate", on: true))
@@ -258,30 +265,7 @@ extension MigrationEngine {
       ask(.migrateIncoming(uri: options.incomingURI ?? options.uri), .target, &effects)
       return .preparing
     default:
-      return .transferring
-    }
-  }
-}
-
-extension Command {
-  /// QMP's name of the command, for texts.
-  public var qmpName: String {
-    switch self {
-    case .queryStatus: "query-status"
-    case .queryMigrate: "query-migrate"
-    case .queryCapabilities: "query-migrate-capabilities"
-    case .queryParameters: "query-migrate-parameters"
-    case .queryMachineType: "qom-get"
-    case .queryMemorySize: "query-memory-size-summary"
-    case .stop: "stop"
-    case .cont: "cont"
-    case .quit: "quit"
-    case .setCapabilities: "migrate-set-capabilities"
-    case .setParameters: "migrate-set-parameters"
-    case .migrate: "migrate"
-    case .migrateIncoming: "migrate-incoming"
-    case .migrateCancel: "migrate_cancel"
-    case .announceSelf: "announce-self"
+      return mirrors.isEmpty ? .transferring : .mirroring
     }
   }
 }

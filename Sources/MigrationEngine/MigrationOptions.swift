@@ -32,6 +32,7 @@ public struct MigrationOptions: Sendable {
   public var connectDeadline = Span.seconds(5)
   /// How long a lost monitor may take to come back.
   public var reconnectDeadline = Span.seconds(30)
+  public var storage = StorageOptions()
   /// Ends after the preflight, with nothing changed.
   public var checkOnly = false
 

@@ -2,13 +2,15 @@ import MigrationEngine
 
 /// One of the connections of a migration, as the driver sees it.
 public enum StreamID: Int, Hashable, Sendable, CaseIterable {
-  case sourceMonitor, targetMonitor, sourceOutOfBand, targetOutOfBand
+  case sourceMonitor, targetMonitor
+  /// The source's second monitor, for commands out of band.
+  case sourceOutOfBand
 
   /// The QEMU at its other end.
   public var side: Side {
     switch self {
     case .sourceMonitor, .sourceOutOfBand: .source
-    case .targetMonitor, .targetOutOfBand: .target
+    case .targetMonitor: .target
     }
   }
 }
@@ -97,7 +99,6 @@ public struct SessionConfiguration: Sendable {
   public var sourceMonitor: Endpoint
   public var targetMonitor: Endpoint
   public var sourceOutOfBand: Endpoint?
-  public var targetOutOfBand: Endpoint?
   /// The driver's monotonic clock minus this machine's wall clock, microseconds; nil if not known.
   /// The ledger uses it where both QEMUs run on this machine.
   public var clockOffsetMicroseconds: Int64?
