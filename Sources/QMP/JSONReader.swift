@@ -19,6 +19,9 @@ struct JSONReader {
     tokener = JSONTokener(limits: limits)
   }
 
+  /// How much of the limits the value in progress has used.
+  var usage: (bytes: Int, depth: Int, values: Int) { scanner.usage }
+
   /// Reads on at `position`, which moves behind what was used, or to the byte that was refused.
   mutating func next(in bytes: UnsafeRawBufferPointer, at position: inout Int) -> Reading {
     if scanner.isOutside {

@@ -80,6 +80,9 @@ struct JSONScanner {
     return .incomplete
   }
 
+  /// How much of the limits the value in progress has used.
+  var usage: (bytes: Int, depth: Int, values: Int) { (length, depth, values) }
+
   /// The verdict at the end of a text, for a value that nothing but the end delimits.
   mutating func refusalAtEnd() -> Refusal? {
     mode == .number ? endOfNumber() : nil
