@@ -48,26 +48,23 @@ final class JSONTokener {
       }
       let parsed = ParsedJSON(root: root)
       let end = start + min(Int(json_tokener_get_parse_end(handle)), count)
-      takenBytes += end - start
-      becomeFresh()
       guard error == json_tokener_success, end == bytes.count else {
         return .refused(Self.text(of: error), index: end)
       }
+      takenBytes += end - start
+      becomeSmall()
       return .parsed(parsed)
     }
     return .incomplete
   }
 
-  private func becomeFresh() {
-    let isLarge = takenBytes > Self.retainedBytes
-    takenBytes = 0
-    guard let handle else { return }
-    if isLarge {
+  /// After a long value, gives back the buffer that json-c keeps for its longest string.
+  private func becomeSmall() {
+    if takenBytes > Self.retainedBytes, let handle {
       json_tokener_free(handle)
       self.handle = Self.makeHandle(depth: depth)
-    } else {
-      json_tokener_reset(handle)
     }
+    takenBytes = 0
   }
 
   private static func makeHandle(depth: Int) -> UnsafeMutablePointer<json_tokener>? {

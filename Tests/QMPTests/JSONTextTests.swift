@@ -49,6 +49,7 @@ func encode(_ value: JSONValue) -> String {
     (#""\"\\\/\b\f\n\r\t""#, "\"\\/\u{8}\u{c}\n\r\t"),
     ("\"é€😀\u{7f}\u{10FFFF}\"", "é€😀\u{7f}\u{10FFFF}"),
     (#"{"\u00e9":1}"#, ["é": 1]),
+    (#"{"a":"\u0000","b":1}"#, ["a": "\0", "b": 1]),
   ]
 
   @Test(arguments: accepted)
