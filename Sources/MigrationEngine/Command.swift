@@ -76,6 +76,8 @@ public struct Refusal: Hashable, Sendable {
 public struct MigrationReport: Hashable, Sendable {
   public var status: MigrationStatus = .none
   public var errorDescription: String?
+  /// `socket-address` is there: a target that listens.
+  public var listens = false
   public var blockedReasons: [String] = []
   public var ramTotalBytes: UInt64?
   public var ramTransferredBytes: UInt64?

@@ -132,6 +132,8 @@ extension MigrationEngine {
       return
     case .refused(let refusal):
       switch phase {
+      case .preparing where isGuessedIncoming(command):
+        effects.append(.log("target listens already: \(refusal.text)"))
       case .preflight, .preparing:
         if undoReason == nil { undoReason = refused(side, command.qmpName, refusal) }
       default:
@@ -146,6 +148,12 @@ extension MigrationEngine {
           text: "\(side) did not answer '\(command.qmpName)' in time")
       }
     }
+  }
+
+  /// `migrate-incoming` was only sent because the target may have been deferred.
+  private func isGuessedIncoming(_ command: Command) -> Bool {
+    guard case .migrateIncoming = command else { return false }
+    return options.incomingURI == nil
   }
 
   private mutating func preparationFailure() -> Failure? {

@@ -209,5 +209,7 @@ struct Alarms: Sendable {
 
 extension MigrationEngine {
   /// Both QEMUs run on this machine: the ledger need not estimate their clocks.
-  public mutating func clocksAreOne() { ledger.clocksAreOne = true }
+  ///
+  /// - Parameter offset: our monotonic clock minus this machine's wall clock, microseconds.
+  public mutating func clocksAreOne(offset: Int64) { ledger.sharedOffset = offset }
 }

@@ -45,8 +45,11 @@ struct Preflight: Sendable {
     }
   }
 
-  /// Whether the target waits for `migrate-incoming`.
-  var targetIsDeferred: Bool { target.migration?.status == MigrationStatus.none }
+  /// Whether the target waits for `migrate-incoming`, as far as it can be seen: QEMU shows neither a
+  /// status nor, for uris that are no sockets, an address before the first byte arrives.
+  var targetIsDeferred: Bool {
+    target.migration?.status == MigrationStatus.none && target.migration?.listens == false
+  }
 
   /// The first thing that forbids this migration, or nil.
   func verdict(_ options: MigrationOptions) -> Failure? {

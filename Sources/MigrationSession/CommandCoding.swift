@@ -95,6 +95,7 @@ extension MigrationReport {
     status = value["status"]?.string.map { MigrationStatus(qemuName: $0) } ?? .none
     errorDescription = value["error-desc"]?.string
     blockedReasons = value["blocked-reasons"]?.array?.compactMap(\.string) ?? []
+    listens = value["socket-address"] != nil
     downtimeMilliseconds = value["downtime"]?.uint64
     totalTimeMilliseconds = value["total-time"]?.uint64
     guard let ram = value["ram"] else { return }

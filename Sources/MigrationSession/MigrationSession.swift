@@ -136,7 +136,11 @@ public struct MigrationSession {
       }
       return
     }
-    if sourceMonitor.peer != nil && targetMonitor.peer != nil { engine.clocksAreOne() }
+    if sourceMonitor.peer != nil, targetMonitor.peer != nil,
+      let offset = configuration.clockOffsetMicroseconds
+    {
+      engine.clocksAreOne(offset: offset)
+    }
   }
 
   /// A process that is gone has nothing more to say once its stream has ended. What it said before

@@ -98,6 +98,9 @@ public struct SessionConfiguration: Sendable {
   public var targetMonitor: Endpoint
   public var sourceOutOfBand: Endpoint?
   public var targetOutOfBand: Endpoint?
+  /// The driver's monotonic clock minus this machine's wall clock, microseconds; nil if not known.
+  /// The ledger uses it where both QEMUs run on this machine.
+  public var clockOffsetMicroseconds: Int64?
 
   public init(options: MigrationOptions, sourceMonitor: Endpoint, targetMonitor: Endpoint) {
     self.options = options
