@@ -77,6 +77,7 @@ struct HandDrivenMigration {
     let end = try pair.source.monitor.waitForMigration("completed", "failed")
     if end.data["status"] == "completed" {
       try pair.ticks.assertSilentOnBothSides()
+      try pair.source.monitor.waitForRunState("postmigrate")
       try pair.source.monitor.execute("cont")
     }
     #expect(pair.ticks.isTicking(.source))
@@ -92,6 +93,7 @@ struct HandDrivenMigration {
     #expect(!pair.ticks.isTicking(.target, within: .milliseconds(100)))
     try pair.migrateByHand(grant: .automatic)
     // Both guests run: what no migration may ever lead to.
+    try pair.source.monitor.waitForRunState("postmigrate")
     try pair.source.monitor.execute("cont")
     #expect(pair.ticks.isTicking(.source))
     #expect(pair.ticks.isTicking(.target))

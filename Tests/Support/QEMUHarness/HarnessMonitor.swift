@@ -188,6 +188,19 @@ public final class HarnessMonitor: Sendable {
     try execute("query-status")["status"]?.string ?? ""
   }
 
+  /// Waits until `query-status` names a run state, for those that no event announces.
+  ///
+  /// `postmigrate` is one: it comes a little after `completed`, and QEMU refuses `cont` before.
+  public func waitForRunState(_ state: String, upTo limit: Duration = commandLimit) throws {
+    let deadline = MonotonicTime.now + limit
+    var current = try runState()
+    while current != state {
+      guard .now < deadline else { throw HarnessError("the run state is \(current), not \(state)") }
+      usleep(1000)
+      current = try runState()
+    }
+  }
+
   /// The migration status that `query-migrate` names, or an empty text if there was none.
   public func migrationStatus() throws -> String {
     try execute("query-migrate")["status"]?.string ?? ""
