@@ -299,6 +299,11 @@ int swo_migration_disk(
     const swo_migration *migration, int index, const char **device_out, uint64_t *done_out,
     uint64_t *total_out);
 
+/* A journal for swo_recover(), at this absolute path: the intent is durable there before anything is
+ * changed, and the outcome after the end. Its folder must exist. Without a journal recovery has only what
+ * both QEMUs say. Optional. */
+int swo_migration_set_journal(swo_migration *migration, const char *path);
+
 /* The time from `migrate` to the switchover after which the migration is cancelled, milliseconds;
  * 0 (default): no limit. */
 int swo_migration_set_transfer_deadline(swo_migration *migration, uint64_t milliseconds);
@@ -396,6 +401,7 @@ typedef SWO_ENUM(swo_failure) {
   SWO_FAILURE_OUTCOME_UNKNOWN = 17,    /* a reply was lost and could not be settled */
   SWO_FAILURE_INTERNAL = 18,
   SWO_FAILURE_STORAGE = 19             /* a mirror, an export or an NBD server; see the text */
+  SWO_FAILURE_JOURNAL = 20             /* the journal could not be written; nothing was changed */
 } swo_failure;
 
 const char *swo_failure_name(int failure);

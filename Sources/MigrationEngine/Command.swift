@@ -190,6 +190,10 @@ public enum EngineInput: Hashable, Sendable {
   case monitorLost(Side)
   /// Trying again was given up.
   case monitorUnavailable(Side, MonitorTrouble)
+  /// The intent record is durable.
+  case intentStored
+  /// It cannot be made durable; `text` says why.
+  case intentNotStored(text: String)
   /// The out-of-band monitor of a side can be used, or not any more.
   case outOfBandChanged(Side, isReady: Bool)
   /// The process behind the monitor exited: the kernel says so.
@@ -211,6 +215,8 @@ public enum EngineEffect: Hashable, Sendable {
   case phaseChanged(MigrationPhase)
   case progressed
   case handOverWanted
+  /// Make the intent durable; `intentStored` or `intentNotStored` follows.
+  case storeIntent
   /// Close a side's monitor, so that others can use it.
   case letGo(of: Side)
   /// Open it again.

@@ -14,6 +14,8 @@ extension MigrationEngine {
       self[side].isConnected = false
       self[side].trouble = trouble
     case .processExited(let side): self[side].hasExited = true
+    case .intentStored: intent = .stored
+    case .intentNotStored(let text): intent = .failed(text)
     case .outOfBandChanged(let side, let isReady): self[side].outOfBandIsReady = isReady
     case .replied(let side, let command, let reply, let roundTrip):
       replied(side, command, reply, roundTrip, &effects)

@@ -25,7 +25,8 @@ extension MigrationEngine {
     for mirror in mirrors.mirrors {
       guard let node = mirror.disk.targetNode else { continue }
       ask(
-        .blockExportAdd(id: "swo-export\(mirror.index)", node: node, name: mirror.disk.exportName),
+        .blockExportAdd(
+          id: MirrorNames.export(mirror.index), node: node, name: mirror.disk.exportName),
         .target, &effects)
     }
   }
@@ -76,7 +77,8 @@ extension MigrationEngine {
       mirrors.mirrors[position].nodeIsAdded = true
       ask(
         .blockdevAdd(
-          node: "swo-nbd\(mirror.index)", address: address, exportName: mirror.disk.exportName),
+          node: MirrorNames.node(mirror.index), address: address, exportName: mirror.disk.exportName
+        ),
         .source, &effects)
     }
   }
@@ -108,7 +110,7 @@ extension MigrationEngine {
       mirrors.mirrors[position].state = .running
       ask(
         .blockdevMirror(
-          job: mirror.jobID, device: mirror.disk.device, target: "swo-nbd\(mirror.index)",
+          job: mirror.jobID, device: mirror.disk.device, target: MirrorNames.node(mirror.index),
           speed: mirror.disk.bandwidthBytesPerSecond),
         .source, &effects)
     }
@@ -126,11 +128,11 @@ extension MigrationEngine {
         "source refused 'blockdev-mirror' for '\(mirror.disk.device)': \(refusal.text); using drive-mirror"
       ))
     mirrors.change(job) { $0.nodeIsAdded = false }
-    ask(.blockdevDel(node: "swo-nbd\(mirror.index)"), .source, &effects)
+    ask(.blockdevDel(node: MirrorNames.node(mirror.index)), .source, &effects)
     ask(
       .driveMirror(
         job: job, device: mirror.disk.device, address: address, exportName: mirror.disk.exportName,
-        node: "swo-nbd\(mirror.index)", speed: mirror.disk.bandwidthBytesPerSecond),
+        node: MirrorNames.node(mirror.index), speed: mirror.disk.bandwidthBytesPerSecond),
       .source, &effects)
   }
 

@@ -89,7 +89,25 @@ extension MigrationEngine {
         return .undoing
       }
       targetDisarmed = true
+      return storeIntent(&effects)
+    }
+  }
+
+  /// What we are about to change is on disk before it is changed, so that `recover` can put it back.
+  private mutating func storeIntent(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    guard options.isJournaled else { return .preparing }
+    switch intent {
+    case .notAsked:
+      intent = .asked
+      effects.append(.storeIntent)
+      return .preflight
+    case .asked:
+      return .preflight
+    case .stored:
       return .preparing
+    case .failed(let text):
+      undoReason = Failure(.journal, text: "the journal could not be written: \(text)")
+      return .undoing
     }
   }
 
@@ -188,7 +206,7 @@ extension MigrationEngine {
   }
 
   /// Capabilities for a side, the caller's and those of the switchover itself.
-  private func wantedCapabilities(_ side: Side) -> [CapabilitySetting] {
+  func wantedCapabilities(_ side: Side) -> [CapabilitySetting] {
     var wanted = options.capabilities.map { CapabilitySetting(name: $0.name, on: $0.on) }
     wanted.append(CapabilitySetting(name: "events", on: true))
     wanted.append(CapabilitySetting(name: "return-path", on: provesLoad))
@@ -207,7 +225,7 @@ extension MigrationEngine {
   /// 16 TiB/s: QEMU's own default of 128 MiB/s would be the bottleneck.
   private static let unlimitedBandwidth: Int64 = 1 << 44
 
-  private func wantedParameters(_ side: Side) -> [ParameterSetting] {
+  func wantedParameters(_ side: Side) -> [ParameterSetting] {
     var wanted = options.parameters.map { ParameterSetting(name: $0.name, value: $0.value) }
     guard side == .source else { return wanted }
     let bandwidth = options.bandwidthBytesPerSecond

@@ -52,6 +52,13 @@ public struct MigrationEngine: Sendable {
   /// guest run, so its end without RESUME proves that the guest did not run there.
   var grantConnectionIsUnbroken = true
 
+  var intent = Intent.notAsked
+
+  enum Intent: Hashable, Sendable {
+    case notAsked, asked, stored
+    case failed(String)
+  }
+
   var mirrors: MirrorSet
   /// Nodes and drives of the source, as far as sizes have to agree.
   var sourceNodes: [BlockNodeReport] = []
@@ -237,6 +244,41 @@ extension MigrationEngine {
   ///
   /// - Parameter offset: our monotonic clock minus this machine's wall clock, microseconds.
   public mutating func clocksAreOne(offset: Int64) { ledger.sharedOffset = offset }
+}
+
+/// What a later process must know to bring the pair to one owner.
+public struct IntentFacts: Hashable, Sendable {
+  public struct QEMU: Hashable, Sendable {
+    public var release: QEMURelease?
+    /// What it had before we changed it.
+    public var capabilities: [CapabilitySetting]
+    public var parameters: [ParameterSetting]
+  }
+
+  public var source: QEMU
+  public var target: QEMU
+  /// The source's run state at the preflight.
+  public var runState: RunState?
+}
+
+extension MigrationEngine {
+  /// Whether the intent has been made durable.
+  public var intentIsStored: Bool { intent == .stored }
+
+  /// What is about to be changed; complete once the preflight is over.
+  public var intentFacts: IntentFacts {
+    func facts(_ side: Side) -> IntentFacts.QEMU {
+      var settings = (side == .source ? sourceSettings : targetSettings) ?? Settings()
+      _ = settings.changes(toReach: wantedCapabilities(side))
+      _ = settings.changes(toReach: wantedParameters(side))
+      if side == .source { settings.willRamp("downtime-limit") }
+      return IntentFacts.QEMU(
+        release: self[side].release, capabilities: settings.capabilitiesToRestore,
+        parameters: settings.parametersToRestore)
+    }
+    return IntentFacts(
+      source: facts(.source), target: facts(.target), runState: preflight.source.runState)
+  }
 }
 
 /// How far one disk has got.

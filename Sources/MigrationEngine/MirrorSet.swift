@@ -53,12 +53,12 @@ struct MirrorSet: Sendable {
     /// The block job's id on the source.
     var jobID: String {
       if case .takenOver(let jobID, _, _) = disk.mirror { return jobID }
-      return "swo-mirror\(index)"
+      return MirrorNames.job(index)
     }
     /// The node of the NBD client on the source; nil for one of the host program that it did not name.
     var node: String? {
       if case .takenOver(_, _, let node) = disk.mirror { return node }
-      return "swo-nbd\(index)"
+      return MirrorNames.node(index)
     }
     var isOurs: Bool { disk.mirror == .started }
     var isLive: Bool { state == .running || state == .ready }
@@ -152,7 +152,10 @@ struct MirrorSet: Sendable {
   mutating func statusChanged(_ jobID: String, to status: String) {
     change(jobID) { mirror in
       if status == "concluded" { mirror.isConcluded = true }
-      if status == "null" { mirror.isConcluded = false }
+      if status == "null" {
+        mirror.isConcluded = false
+        mirror.report = nil
+      }
     }
   }
 
@@ -160,4 +163,14 @@ struct MirrorSet: Sendable {
     guard let position = mirrors.firstIndex(where: { $0.jobID == jobID }) else { return }
     body(&mirrors[position])
   }
+}
+
+/// What our own mirrors are called on both sides.
+public enum MirrorNames {
+  /// The block job on the source.
+  public static func job(_ index: Int) -> String { "swo-mirror\(index)" }
+  /// The NBD client's node on the source.
+  public static func node(_ index: Int) -> String { "swo-nbd\(index)" }
+  /// The export on the target.
+  public static func export(_ index: Int) -> String { "swo-export\(index)" }
 }

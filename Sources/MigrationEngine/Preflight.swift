@@ -202,10 +202,12 @@ struct Preflight: Sendable {
             text: "source has no block job '\(job)' for disk '\(disk.device)'")
         }
       case .started:
-        if let jobs = source.blockJobs, jobs.contains(where: { $0.id == "swo-mirror\(index)" }) {
+        if let jobs = source.blockJobs, jobs.contains(where: { $0.id == MirrorNames.job(index) }) {
           return Failure(
             .sourceUnfit, side: .source, command: "query-block-jobs",
-            text: "source has a block job 'swo-mirror\(index)' already, from an earlier migration")
+            text:
+              "source has a block job '\(MirrorNames.job(index))' already, from an earlier migration"
+          )
         }
       }
     }

@@ -73,6 +73,10 @@ public struct MigrationSession {
     case .streamEnded(let stream):
       onMonitor(stream, at: now, &effects) { $0.ended(at: now, into: &$1) }
       noteExit(of: stream)
+    case .recordStored:
+      inputs.append(.intentStored)
+    case .recordNotStored(let text):
+      inputs.append(.intentNotStored(text: text))
     case .processExited(let stream):
       withMonitor(stream) { $0.processHasExited = true }
       noteExit(of: stream)
@@ -312,12 +316,25 @@ public struct MigrationSession {
       case .handOverWanted: effects.append(.report(.handOverWanted))
       case .warn(let text): effects.append(.report(.warning(text)))
       case .log(let text): effects.append(.report(.log(text)))
+      case .storeIntent:
+        effects.append(.persist(record.encoded))
       case .finished:
+        if engine.intentIsStored {
+          effects.append(.persist(record.encoded))
+        }
         for stream in StreamID.allCases { close(stream, at: now, &effects) }
         inputs.removeAll()
         effects.append(.report(.finished))
       }
     }
+  }
+
+  /// The journal's content as of now.
+  private var record: JournalRecord {
+    JournalRecord(
+      configuration: configuration, facts: engine.intentFacts,
+      sourceProcess: sourceMonitor.peer, targetProcess: targetMonitor.peer,
+      conclusion: engine.conclusion)
   }
 
   private mutating func send(_ command: Command, to side: Side, at now: MonotonicInstant) {
