@@ -36,6 +36,6 @@ struct WordingTests {
 
   /// Recorded traffic and fuzzing corpora are kept byte for byte.
   private func isRecording(_ file: SourceTree.File) -> Bool {
-    ["json", "jsonl", "txt", "bin"].contains { file.name.hasSuffix("." + $0) }
+    ["json", "jsonl", "qmp", "txt", "bin"].contains { file.name.hasSuffix("." + $0) }
   }
 }
