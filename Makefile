@@ -25,6 +25,7 @@ SWO_TEST_FILTER ?=
 # The seconds that each part of `make check` may take on two loaded cores; the closing table tells.
 BUDGET_build := 360
 BUDGET_lint := 60
+BUDGET_tidy := 60
 BUDGET_unit := 180
 BUDGET_qemu := 900
 
@@ -102,12 +103,13 @@ clean: ## Delete everything that was built
 group = Tests/Support/run-group $(1) $(BUDGET_$(1))
 
 # `unit` is whatever no other part runs, so that no test is forgotten.
+TIDY_TESTS := TidyTests
 QEMU_TESTS := QEMUHarnessTests|QEMUTests
-OTHER_THAN_UNIT := $(QEMU_TESTS)
+OTHER_THAN_UNIT := $(TIDY_TESTS)|$(QEMU_TESTS)
 swift_test = swift test --skip-build --disable-xctest --no-parallel
 only = --filter '^($(1))\..*$(SWO_TEST_FILTER)'
 
-PARTS := lint unit qemu
+PARTS := lint tidy unit qemu
 
 .PHONY: test
 test: ## Install what is missing, then check
@@ -128,6 +130,10 @@ build-tests:
 .PHONY: lint
 lint: ## Formatter differences
 	@$(call group,lint) step swift format lint --strict --recursive Sources Tests Package.swift
+
+.PHONY: tidy
+tidy: build-tests ## Rules of this project's style that a machine can check
+	@$(call group,tidy) swift $(swift_test) $(call only,$(TIDY_TESTS))
 
 .PHONY: unit
 unit: build-tests ## Every module by itself

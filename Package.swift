@@ -65,6 +65,7 @@ let package = Package(
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(
       name: "MigrationSessionTests", dependencies: ["MigrationSession", "MigrationEngine", "QMP"]),
+    .testTarget(name: "TidyTests"),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
     .testTarget(name: "RuntimeTests", dependencies: ["Runtime", "Platform"]),
     .testTarget(

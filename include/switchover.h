@@ -400,7 +400,7 @@ typedef SWO_ENUM(swo_failure) {
   SWO_FAILURE_GUEST_OFF = 16,          /* the guest powered off or panicked on the way */
   SWO_FAILURE_OUTCOME_UNKNOWN = 17,    /* a reply was lost and could not be settled */
   SWO_FAILURE_INTERNAL = 18,
-  SWO_FAILURE_STORAGE = 19             /* a mirror, an export or an NBD server; see the text */
+  SWO_FAILURE_STORAGE = 19,            /* a mirror, an export or an NBD server; see the text */
   SWO_FAILURE_JOURNAL = 20             /* the journal could not be written; nothing was changed */
 } swo_failure;
 
