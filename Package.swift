@@ -40,7 +40,11 @@ let package = Package(
       name: "Runtime", dependencies: ["MigrationEngine", "MigrationSession", "QMP", "Platform"],
       swiftSettings: strict),
     .target(
-      name: "SwitchoverABI", dependencies: ["CSwitchover", "Runtime"], swiftSettings: strict),
+      name: "SwitchoverABI",
+      dependencies: [
+        "CSwitchover", "Runtime", "MigrationEngine", "MigrationSession", "QMP", "Platform",
+      ],
+      swiftSettings: strict),
 
     // The command line stands on the C interface alone.
     .target(name: "DemoGuest", swiftSettings: strict),
