@@ -42,7 +42,7 @@ let package = Package(
     .target(
       name: "SwitchoverABI",
       dependencies: [
-        "CSwitchover", "Runtime", "MigrationEngine", "MigrationSession", "QMP", "Platform",
+        "CSwitchover", "Runtime", "MigrationEngine", "MigrationSession", "QMP",
       ],
       swiftSettings: strict),
 

@@ -21,6 +21,8 @@ public final class Loop {
   public static let bytesPerTurn = 64 << 10
   /// Turns in a row in which deadlines give way to replies that are still unread.
   static let deadlineDelayLimit = 8
+  /// How long a record may wait for guests that stand, nanoseconds.
+  static let recordDelayLimit: Int64 = 2_000_000_000
 
   private let readiness: Readiness
   private let guardian: ForkGuard
@@ -31,6 +33,9 @@ public final class Loop {
   private var dueMembers: [LoopMember] = []
   private var deferred: [LoopMember] = []
   private var events = EventQueue()
+  /// Records to be made durable, oldest first, and the instant until which each may wait.
+  private var records: [(member: LoopMember, limit: Int64)] = []
+  private var standingGuests = 0
   private var delayedTurns = 0
   private var isWaitingForOne = false
   private var isClosed = false
@@ -74,14 +79,19 @@ public final class Loop {
     return event
   }
 
-  /// Dispatches until `isDone` or the deadline, whatever events pile up in the queue meanwhile.
+  /// Dispatches until `isDone` or the end of the time, whatever events pile up in the queue meanwhile.
   ///
-  /// - Parameter deadline: an instant of `MonotonicClock`; nil for none.
+  /// - Parameter timeoutMilliseconds: the longest wait; 0 for one turn without waiting, a negative
+  ///   one has no end.
   /// - Returns: whether it is done.
   public func run(
-    until deadline: Int64?, _ isDone: () -> Bool
+    forMilliseconds timeoutMilliseconds: Int64, _ isDone: () -> Bool
   ) throws(LoopError) -> Bool {
     try check()
+    let span = timeoutMilliseconds.multipliedReportingOverflow(by: 1_000_000)
+    let end = MonotonicClock.now.addingReportingOverflow(span.partialValue)
+    let deadline =
+      timeoutMilliseconds < 0 ? nil : span.overflow || end.overflow ? .max : end.partialValue
     isWaitingForOne = true
     let failure = turnUntil(deadline, isDone)
     isWaitingForOne = false
@@ -100,6 +110,7 @@ public final class Loop {
     members = [:]
     deadlines = DeadlineQueue()
     deferred = []
+    records = []
     events = EventQueue()
     watchers = WatcherTable()
     readiness.close()
@@ -119,6 +130,7 @@ public final class Loop {
     members[ObjectIdentifier(member)] = nil
     deadlines.set(member, to: nil)
     deferred.removeAll { $0 === member }
+    records.removeAll { $0.member === member }
     events.removeAll(of: member)
     if !guardian.isForeign { try? settle() }
   }
@@ -161,6 +173,18 @@ public final class Loop {
     if !deferred.contains(where: { $0 === member }) { deferred.append(member) }
   }
 
+  /// Has the member's record stored in a turn of its own: storing blocks.
+  ///
+  /// It waits, for a while, until no guest of this loop stands between two hosts.
+  func store(_ member: LoopMember) {
+    if records.contains(where: { $0.member === member }) { return }
+    let (limit, overflow) = MonotonicClock.now.addingReportingOverflow(Self.recordDelayLimit)
+    records.append((member, overflow ? .max : limit))
+  }
+
+  /// One guest more or less stands between two hosts.
+  func guestStands(_ stands: Bool) { standingGuests += stands ? 1 : -1 }
+
   func post(_ content: LoopEvent.Content, from member: LoopMember, byteCount: Int = 0) {
     events.append(LoopEvent(member: member, content: content, byteCount: byteCount))
   }
@@ -174,9 +198,12 @@ public final class Loop {
   func settle() throws(LoopError) {
     guard !isClosed else { return }
     do throws(SystemError) {
-      try readiness.setTimer(deadlines.earliest)
+      let recordLimit = records.first?.limit
+      let earliest = [deadlines.earliest, recordLimit].compactMap { $0 }.min()
+      try readiness.setTimer(earliest)
       let announcesEvents = !events.isEmpty && !isWaitingForOne
-      try readiness.setSignalled(announcesEvents || !deferred.isEmpty)
+      let mayStore = !records.isEmpty && standingGuests == 0
+      try readiness.setSignalled(announcesEvents || mayStore || !deferred.isEmpty)
     } catch {
       throw .system(error)
     }
@@ -199,6 +226,7 @@ public final class Loop {
       delayedTurns = 0
       runDueMembers()
     }
+    storeOneRecord()
     try settle()
   }
 
@@ -242,6 +270,14 @@ public final class Loop {
     while let member = deadlines.removeDue(at: now) { dueMembers.append(member) }
     for member in dueMembers { member.deadlineReached() }
     dueMembers.removeAll(keepingCapacity: true)
+  }
+
+  private func storeOneRecord() {
+    guard let next = records.first, standingGuests == 0 || next.limit <= MonotonicClock.now else {
+      return
+    }
+    records.removeFirst()
+    next.member.storeRecord()
   }
 
   /// Rounded up, so that a wait never ends before its deadline; at most what a wait takes.

@@ -38,6 +38,8 @@ public class LoopMember {
   // What the subclasses do.
 
   func closeStreams() {}
+  /// Makes the record durable that `Loop.store` was told of.
+  func storeRecord() {}
   func deadlineReached() {}
   /// Goes on with what `Loop.postpone` put off.
   func continuePostponed() {}

@@ -2,6 +2,19 @@ import MigrationEngine
 import MigrationSession
 import Platform
 
+/// Why a migration cannot begin.
+public enum MigrationSetupError: Error, Equatable, Sendable, CustomStringConvertible {
+  case route(Side, RouteError)
+  case journal(JournalError)
+
+  public var description: String {
+    switch self {
+    case .route(let side, let error): "the \(side)'s monitor cannot be reached: \(error)"
+    case .journal(let error): error.description
+    }
+  }
+}
+
 /// One migration in a loop: its session's effects carried out, its session told what happened.
 public final class Migration: LoopMember {
   /// Inputs that the session may bring upon itself in one turn; the rest waits for the next.
@@ -14,21 +27,43 @@ public final class Migration: LoopMember {
   private var exitWatches = [ExitWatch?](repeating: nil, count: StreamID.allCases.count)
   private var inputs: [SessionInput] = []
   private var effects: [SessionEffect] = []
+  private let journal: JournalFile?
+  /// What the journal is to hold next.
+  private var record: [UInt8]?
+  private var isFinishHeldBack = false
+  private var guestStands = false
 
   /// Whether the host program was asked for a hand-over that nobody told of yet; for the caller who
   /// waits for one.
   public var isHandOverWanted = false
+  /// Whether it has ended and its outcome is in the journal, if there is one.
+  public private(set) var isFinished = false
 
-  /// Looks the monitors' addresses up, which may block on a name; nothing is connected yet.
+  /// Looks the monitors' addresses up, which may block on a name, and locks the journal; nothing is
+  /// connected yet.
+  ///
+  /// - Parameter journalPath: where the session's records are kept; needed where the options say that
+  ///   there is a journal.
   public init(
-    in loop: Loop, configuration: SessionConfiguration
-  ) throws(RouteError) {
+    in loop: Loop, configuration: SessionConfiguration, journalPath: String? = nil
+  ) throws(MigrationSetupError) {
     var configuration = configuration
     configuration.clockOffsetMicroseconds =
       MonotonicClock.now / 1_000 - WallClock.nowMicroseconds
     session = MigrationSession(configuration: configuration)
     for (stream, endpoint) in Self.endpoints(of: configuration) {
-      routes[stream] = try Route(to: endpoint)
+      do throws(RouteError) {
+        routes[stream] = try Route(to: endpoint)
+      } catch {
+        throw .route(stream.side, error)
+      }
+    }
+    do throws(JournalError) {
+      journal = try journalPath.map { path throws(JournalError) in
+        try JournalFile(path: path, create: true)
+      }
+    } catch {
+      throw .journal(error)
     }
     super.init(in: loop)
   }
@@ -43,6 +78,8 @@ public final class Migration: LoopMember {
   public var progress: Progress { session.progress }
   public var ledger: Ledger { session.ledger }
   public var options: MigrationOptions { session.options }
+  /// How far the local disks have got.
+  public var disks: [DiskProgress] { session.disks }
   /// Whether a cancel would still be taken (I4).
   public var canCancel: Bool { session.canCancel }
 
@@ -93,7 +130,26 @@ public final class Migration: LoopMember {
 
   override func continuePostponed() { advance { _, _ in } }
 
+  /// Stores the record and tells the session, which waits for it, or the host program, which would
+  /// not hear of it otherwise.
+  override func storeRecord() {
+    guard let bytes = record else { return }
+    record = nil
+    let trouble = write(bytes)
+    if session.conclusion == nil {
+      let input: SessionInput = trouble.map { .recordNotStored(text: $0) } ?? .recordStored
+      advance { $0.handle(input, at: Self.now, effects: &$1) }
+    } else if let trouble {
+      post(.warning("\(trouble): the outcome is not in the journal"))
+    }
+    if isFinishHeldBack { finish() }
+  }
+
   override func closeStreams() {
+    // Freed before its turn came: the outcome is worth the wait.
+    if let bytes = record, session.conclusion != nil, loop?.isForeign == false { _ = write(bytes) }
+    record = nil
+    setGuestStands(false)
     for stream in streams { stream?.close() }
     for watch in exitWatches { watch?.stop() }
     for index in streams.indices {
@@ -130,6 +186,24 @@ public final class Migration: LoopMember {
       carryOutAll()
     }
     loop?.setDeadline(self, session.nextDeadline?.nanoseconds)
+    setGuestStands(isBetweenHosts)
+  }
+
+  /// Whether the guest stands for this migration's sake, so that nothing else may hold it up.
+  private var isBetweenHosts: Bool {
+    switch session.phase {
+    case .switchingOver, .activating: true
+    case .handingOver: session.options.handOver != .afterResume
+    case .idle, .connecting, .preflight, .preparing, .mirroring, .transferring, .finishing,
+      .undoing, .ended:
+      false
+    }
+  }
+
+  private func setGuestStands(_ stands: Bool) {
+    guard stands != guestStands else { return }
+    guestStands = stands
+    loop?.guestStands(stands)
   }
 
   private func carryOutAll() {
@@ -143,6 +217,9 @@ public final class Migration: LoopMember {
     case .write(let id, let bytes): write(bytes, to: id)
     case .open(let id, _): open(id)
     case .close(let id): close(id)
+    case .persist(let bytes):
+      record = bytes
+      loop?.store(self)
     case .report(let report): post(report)
     }
   }
@@ -176,7 +253,7 @@ public final class Migration: LoopMember {
       case .streamOpened(let stream, _), .streamUnavailable(let stream, _),
         .streamEnded(let stream):
         stream == id
-      case .requested, .processExited, .timePassed: false
+      case .requested, .recordStored, .recordNotStored, .processExited, .timePassed: false
       }
     }
   }
@@ -197,8 +274,28 @@ public final class Migration: LoopMember {
     case .warning(let text): loop?.post(.warning(text), from: self)
     case .log(let text): loop?.post(.log(text), from: self)
     case .finished:
-      loop?.post(.finished, from: self)
-      for watch in exitWatches { watch?.stop() }
+      // Who hears of the end may end too: the outcome is made durable first.
+      if record == nil { finish() } else { isFinishHeldBack = true }
+    }
+  }
+
+  private func finish() {
+    isFinishHeldBack = false
+    isFinished = true
+    for watch in exitWatches { watch?.stop() }
+    loop?.post(.finished, from: self)
+  }
+
+  // MARK: - Journal
+
+  /// Returns what went wrong.
+  private func write(_ bytes: [UInt8]) -> String? {
+    guard let journal else { return "there is no journal" }
+    do throws(JournalError) {
+      try journal.replace(with: bytes)
+      return nil
+    } catch {
+      return error.description
     }
   }
 
@@ -241,7 +338,6 @@ public final class Migration: LoopMember {
       (.sourceMonitor, configuration.sourceMonitor),
       (.targetMonitor, configuration.targetMonitor),
       (.sourceOutOfBand, configuration.sourceOutOfBand),
-      (.targetOutOfBand, configuration.targetOutOfBand),
     ]
     return optional.compactMap { id, endpoint in endpoint.map { (id, $0) } }
   }

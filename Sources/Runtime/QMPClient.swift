@@ -134,8 +134,7 @@ public final class QMPClient: LoopMember {
     defer { attention = .none }
     do throws(LoopError) {
       // The command's own deadline ends the wait; ours only guards against its absence.
-      let deadline = Self.now + limit + .seconds(1)
-      _ = try loop?.run(until: deadline.nanoseconds) {
+      _ = try loop?.run(forMilliseconds: (limit.milliseconds &+ 1000)) {
         if case .waiting = attention { false } else { true }
       }
     } catch {

@@ -18,7 +18,7 @@ final class Stream: Watcher {
 
   /// Which of its member's streams this is.
   let key: Int
-  private unowned let member: LoopMember
+  private weak var member: LoopMember?
   private weak var loop: Loop?
   private var state = State.connecting
   private var descriptor: Descriptor
@@ -148,7 +148,7 @@ final class Stream: Watcher {
       tryNextAddress(after: error)
       return
     }
-    member.streamOpened(self)
+    member?.streamOpened(self)
   }
 
   private func tryNextAddress(after error: SystemError) {
@@ -162,10 +162,10 @@ final class Stream: Watcher {
       try start(connection.isEstablished)
     } catch {
       state = .closed
-      member.streamFailed(self, error)
+      member?.streamFailed(self, error)
       return
     }
-    if case .open = state { member.streamOpened(self) }
+    if case .open = state { member?.streamOpened(self) }
   }
 
   private static func connect(
@@ -191,7 +191,7 @@ final class Stream: Watcher {
       do throws(SystemError) {
         switch try StreamSocket.receive(descriptor, into: buffer) {
         case .moved(let count):
-          member.streamReceived(UnsafeRawBufferPointer(rebasing: buffer[..<count]), on: self)
+          member?.streamReceived(UnsafeRawBufferPointer(rebasing: buffer[..<count]), on: self)
           return true
         case .wouldBlock: return true
         case .endOfStream: return false
@@ -202,7 +202,7 @@ final class Stream: Watcher {
     }
     guard !goesOn, state != .closed else { return }
     close()
-    member.streamEnded(self)
+    member?.streamEnded(self)
   }
 
   private func flush() {

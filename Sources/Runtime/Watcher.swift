@@ -54,7 +54,7 @@ final class ExitWatch: Watcher {
   let key: Int
   /// The process; it keeps the descriptor open.
   let peer: SocketPeer
-  private unowned let member: LoopMember
+  private weak var member: LoopMember?
   private weak var loop: Loop?
 
   /// Nil when the process offers nothing to watch.
@@ -71,7 +71,7 @@ final class ExitWatch: Watcher {
   override func becameReady(_ flags: ReadyFlags) {
     // The descriptor stays readable for ever: once is enough.
     stop()
-    member.processExited(self)
+    member?.processExited(self)
   }
 
   func stop() {

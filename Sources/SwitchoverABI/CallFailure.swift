@@ -1,6 +1,5 @@
 import CSwitchover
 import MigrationSession
-import Platform
 import Runtime
 
 /// Why a call of the C interface did not do what it was asked.
@@ -35,6 +34,14 @@ struct CallFailure: Error {
     switch error {
     case .unresolved: self.init(.SWO_E_CONNECT, error.description)
     case .unusable(let error): self.init(error)
+    }
+  }
+
+  init(_ error: MigrationSetupError) {
+    switch error {
+    case .route(_, let cause): self.init(CallFailure(cause).code, error.description)
+    case .journal(.held): self.init(.SWO_E_BUSY, error.description)
+    case .journal: self.init(.SWO_E_SYSTEM, error.description)
     }
   }
 }
@@ -73,14 +80,14 @@ func onLoop<Value>(
   }
 }
 
-/// Runs what may fail for want of a way to an endpoint.
-func onRoute<Value>(
-  _ what: String, _ body: () throws(RouteError) -> Value
-) throws(CallFailure) -> Value {
-  do throws(RouteError) {
-    return try body()
+/// The endpoint that an address names.
+func endpoint(_ pointer: UnsafePointer<CChar>?, _ name: StaticString) throws(CallFailure)
+  -> Endpoint
+{
+  let address = try text(pointer, name)
+  do throws(AddressError) {
+    return try Endpoint(address: address)
   } catch {
-    let failure = CallFailure(error)
-    throw CallFailure(failure.code, "\(what) cannot be reached: \(failure.text)")
+    throw .invalid(error.description)
   }
 }

@@ -1,7 +1,6 @@
 import CSwitchover
 import MigrationEngine
 import MigrationSession
-import Platform
 import Runtime
 
 /// Behind `swo_loop`.
@@ -21,13 +20,13 @@ final class MigrationHandle {
   /// There from the start on.
   private(set) var migration: Migration?
 
-  let nameText = OwnedText()
   let failureCommand = OwnedText()
   let failureClass = OwnedText()
   let failureText = OwnedText()
   let nextStep = OwnedText()
   let summary = OwnedText()
   private var ledgerNames: [OwnedText] = []
+  private var diskNames: [OwnedText] = []
 
   init(in loop: Loop) { owner = loop }
 
@@ -52,10 +51,27 @@ final class MigrationHandle {
     migration.handle = self
   }
 
-  /// The text behind a part of the ledger, whose names live as long as the handle.
+  /// The disks, before the start as they were added.
+  var disks: [(device: String, copiedBytes: UInt64, totalBytes: UInt64)] {
+    if let migration {
+      return migration.disks.map { ($0.device, $0.copiedBytes, $0.totalBytes) }
+    }
+    return draft.options.storage.disks.map { ($0.device, 0, 0) }
+  }
+
+  /// The name of a part of the ledger.
   func ledgerName(_ index: Int, _ name: String) -> UnsafePointer<CChar> {
-    while ledgerNames.count <= index { ledgerNames.append(OwnedText()) }
-    return ledgerNames[index].pointer(to: name)
+    Self.text(index, of: &ledgerNames).pointer(to: name)
+  }
+
+  /// The name of a disk.
+  func diskName(_ index: Int, _ name: String) -> UnsafePointer<CChar> {
+    Self.text(index, of: &diskNames).pointer(to: name)
+  }
+
+  private static func text(_ index: Int, of texts: inout [OwnedText]) -> OwnedText {
+    while texts.count <= index { texts.append(OwnedText()) }
+    return texts[index]
   }
 }
 

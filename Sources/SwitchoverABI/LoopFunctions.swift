@@ -1,5 +1,7 @@
+// The names are those of the header.
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 import CSwitchover
-import Platform
 import Runtime
 
 @c @implementation

@@ -11,8 +11,18 @@ struct MigrationDraft {
   var sourceMonitor: Endpoint?
   var targetMonitor: Endpoint?
   var sourceOutOfBand: Endpoint?
-  var targetOutOfBand: Endpoint?
+  var journalPath: String?
   var hasSourceEnd = false
+
+  mutating func add(_ disk: DiskOptions) throws(CallFailure) {
+    guard options.storage.disks.count < StorageOptions.maximumDisks else {
+      throw CallFailure(.SWO_E_LIMIT, "more than \(StorageOptions.maximumDisks) disks")
+    }
+    guard !options.storage.disks.contains(where: { $0.device == disk.device }) else {
+      throw .invalid("the disk '\(disk.device)' was added before")
+    }
+    options.storage.disks.append(disk)
+  }
 
   mutating func setCapability(_ name: String, on: Bool) throws(CallFailure) {
     if MigrationOptions.reservedCapabilities.contains(name) {
@@ -51,6 +61,12 @@ struct MigrationDraft {
     }
     var options = options
     options.checkOnly = checkOnly
+    options.isJournaled = journalPath != nil && !checkOnly
+    if options.storage.address == nil,
+      options.storage.disks.contains(where: { $0.mirror == .started })
+    {
+      throw .invalid("swo_migration_set_nbd is missing: there are disks to mirror")
+    }
     if options.handOver == .external { options.sourceEnd = .keep }
     if !checkOnly {
       if options.uri.isEmpty { throw .invalid("swo_migration_set_uri is missing") }
@@ -61,7 +77,6 @@ struct MigrationDraft {
     var configuration = SessionConfiguration(
       options: options, sourceMonitor: sourceMonitor, targetMonitor: targetMonitor)
     configuration.sourceOutOfBand = sourceOutOfBand
-    configuration.targetOutOfBand = targetOutOfBand
     return configuration
   }
 

@@ -1,7 +1,9 @@
+// The names are those of the header.
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 import CSwitchover
 import MigrationEngine
 import MigrationSession
-import Platform
 import Runtime
 
 @c @implementation
@@ -69,13 +71,12 @@ public func swo_migration_run(_ migration: OpaquePointer?, _ timeout_ms: Int32) 
     let handle = try object(migration, MigrationHandle.self)
     let migration = try handle.started()
     let loop = try handle.loop()
-    let deadline = timeout_ms < 0 ? nil : MonotonicClock.now + Int64(timeout_ms) * 1_000_000
     _ = try onLoop { () throws(LoopError) in
-      try loop.run(until: deadline) {
-        migration.conclusion != nil || migration.isHandOverWanted
+      try loop.run(forMilliseconds: Int64(timeout_ms)) {
+        migration.isFinished || migration.isHandOverWanted
       }
     }
-    if migration.conclusion != nil { return 1 }
+    if migration.isFinished { return 1 }
     guard migration.isHandOverWanted else { return 0 }
     // Said once: a caller of an external hand-over waits for the end with the next call.
     migration.isHandOverWanted = false
@@ -90,8 +91,13 @@ private func begin(_ pointer: OpaquePointer?, checkOnly: Bool) throws(CallFailur
   let loop = try handle.loop()
   guard handle.migration == nil else { throw .state("the migration is started already") }
   let configuration = try handle.draft.configuration(checkOnly: checkOnly)
-  let migration = try onRoute("a monitor") { () throws(RouteError) in
-    try Migration(in: loop, configuration: configuration)
+  let migration: Migration
+  do throws(MigrationSetupError) {
+    migration = try Migration(
+      in: loop, configuration: configuration,
+      journalPath: checkOnly ? nil : handle.draft.journalPath)
+  } catch {
+    throw CallFailure(error)
   }
   handle.begin(migration)
   return try request(.start, migration)

@@ -1,3 +1,6 @@
+// The names are those of the header.
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 import CSwitchover
 import MigrationEngine
 import MigrationSession
@@ -39,24 +42,19 @@ public func swo_migration_set_monitor(
   _ migration: OpaquePointer?, _ side: Int32, _ address: UnsafePointer<CChar>?
 ) -> Int32 {
   set("swo_migration_set_monitor", migration) { draft throws(CallFailure) in
-    let endpoint = try Endpoint(address: try text(address, "address"))
     switch try Side(word: side) {
-    case .source: draft.sourceMonitor = endpoint
-    case .target: draft.targetMonitor = endpoint
+    case .source: draft.sourceMonitor = try endpoint(address, "address")
+    case .target: draft.targetMonitor = try endpoint(address, "address")
     }
   }
 }
 
 @c @implementation
 public func swo_migration_set_oob_monitor(
-  _ migration: OpaquePointer?, _ side: Int32, _ address: UnsafePointer<CChar>?
+  _ migration: OpaquePointer?, _ address: UnsafePointer<CChar>?
 ) -> Int32 {
   set("swo_migration_set_oob_monitor", migration) { draft throws(CallFailure) in
-    let endpoint = try Endpoint(address: try text(address, "address"))
-    switch try Side(word: side) {
-    case .source: draft.sourceOutOfBand = endpoint
-    case .target: draft.targetOutOfBand = endpoint
-    }
+    draft.sourceOutOfBand = try endpoint(address, "address")
   }
 }
 
@@ -152,6 +150,19 @@ public func swo_migration_set_parameter(
 }
 
 @c @implementation
+public func swo_migration_set_journal(
+  _ migration: OpaquePointer?, _ path: UnsafePointer<CChar>?
+) -> Int32 {
+  set("swo_migration_set_journal", migration) { draft throws(CallFailure) in
+    let path = try nonEmpty(path, "path")
+    guard path.hasPrefix("/"), !path.hasSuffix("/") else {
+      throw .invalid("path '\(path)' is no absolute path of a file")
+    }
+    draft.journalPath = path
+  }
+}
+
+@c @implementation
 public func swo_migration_set_transfer_deadline(
   _ migration: OpaquePointer?, _ milliseconds: UInt64
 ) -> Int32 {
@@ -174,10 +185,10 @@ public func swo_migration_set_monitor_deadlines(
   }
 }
 
-// MARK: - Private
+// MARK: - Shared by the setters
 
 /// Changes the draft of a migration that is not started.
-private func set(
+func set(
   _ function: StaticString, _ migration: OpaquePointer?,
   _ body: (inout MigrationDraft) throws(CallFailure) -> Void
 ) -> Int32 {
@@ -193,7 +204,7 @@ private func set(
   }
 }
 
-private func nonEmpty(
+func nonEmpty(
   _ pointer: UnsafePointer<CChar>?, _ name: StaticString, limit: Int = 4096
 ) throws(CallFailure) -> String {
   let value = try text(pointer, name, limit: limit)

@@ -1,3 +1,6 @@
+// The names are those of the header.
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 import CSwitchover
 import MigrationEngine
 import MigrationSession
@@ -37,7 +40,7 @@ public func swo_qmp_connect(
     let usable = try usableLoop(loop)
     // The client's own deadline ends the wait.
     _ = try onLoop { () throws(LoopError) in
-      try usable.run(until: nil) { client.isReady || client.end != nil }
+      try usable.run(forMilliseconds: -1) { client.isReady || client.end != nil }
     }
     if let end = client.end { throw end.failure }
     client.announceEverything()
@@ -117,18 +120,20 @@ private func open(
   announces: Bool
 ) throws(CallFailure) -> QMPHandle {
   let loop = try usableLoop(loop)
-  let address = try text(address, "address")
-  let endpoint = try Endpoint(address: address)
+  let endpoint = try endpoint(address, "address")
   let outOfBand = try flag(oob, "oob")
   guard (1...connectLimit).contains(timeout) else {
     throw .invalid("timeout_ms \(timeout) is not in 1…\(connectLimit)")
   }
-  let client = try onRoute("the monitor at \(address)") { () throws(RouteError) in
-    try QMPClient(
+  do throws(RouteError) {
+    let client = try QMPClient(
       in: loop, endpoint: endpoint, wantsOutOfBand: outOfBand,
       within: .milliseconds(Int64(timeout)), announces: announces)
+    return QMPHandle(client, in: loop)
+  } catch {
+    let failure = CallFailure(error)
+    throw CallFailure(failure.code, "the monitor at \(endpoint) cannot be reached: \(failure.text)")
   }
-  return QMPHandle(client, in: loop)
 }
 
 private func wait(

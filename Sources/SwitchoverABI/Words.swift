@@ -1,6 +1,9 @@
+// The names are those of the header.
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 import CSwitchover
 import MigrationEngine
-import Platform
+import Runtime
 
 // The engine's words in the numbers of the header.
 
@@ -143,6 +146,8 @@ public func swo_failure_name(_ failure: Int32) -> UnsafePointer<CChar>? {
   case .SWO_FAILURE_GUEST_OFF: constant("guest-off")
   case .SWO_FAILURE_OUTCOME_UNKNOWN: constant("outcome-unknown")
   case .SWO_FAILURE_INTERNAL: constant("internal")
+  case .SWO_FAILURE_STORAGE: constant("storage")
+  case .SWO_FAILURE_JOURNAL: constant("journal")
   default: constant("?")
   }
 }

@@ -1,5 +1,3 @@
-import Platform
-
 /// A constant as a C string, valid for ever.
 func constant(_ text: StaticString) -> UnsafePointer<CChar> {
   UnsafeRawPointer(text.utf8Start).assumingMemoryBound(to: CChar.self)
