@@ -63,12 +63,13 @@ let package = Package(
       name: "QEMUHarness", dependencies: ["CQEMUHarness", "DemoGuest"],
       path: "Tests/Support/QEMUHarness", swiftSettings: strict),
     .testTarget(
-      name: "QEMUHarnessTests", dependencies: ["QEMUHarness", "DemoGuest"],
+      name: "QEMUHarnessTests", dependencies: ["QEMUHarness", "CQEMUHarness", "DemoGuest"],
       swiftSettings: strict),
     .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
-    .testTarget(name: "QMPTests", dependencies: ["QMP"]),
+    .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(
       name: "MigrationSessionTests", dependencies: ["MigrationSession", "MigrationEngine", "QMP"]),
+    .testTarget(name: "TidyTests"),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
     .testTarget(
       name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
@@ -78,3 +79,11 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+// Whatever its kind, our code does not warn.
+for target in package.targets {
+  switch target.type {
+  case .test: target.swiftSettings = (target.swiftSettings ?? []) + strict
+  default: break
+  }
+}
