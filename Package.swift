@@ -44,11 +44,7 @@ let package = Package(
       name: "Runtime", dependencies: ["MigrationEngine", "MigrationSession", "QMP", "Platform"],
       swiftSettings: strict),
     .target(
-      name: "SwitchoverABI",
-      dependencies: [
-        "CSwitchover", "Runtime", "MigrationEngine", "MigrationSession", "QMP",
-      ],
-      swiftSettings: strict),
+      name: "SwitchoverABI", dependencies: ["CSwitchover", "Runtime"], swiftSettings: strict),
 
     // The command line stands on the C interface alone.
     .target(name: "DemoGuest", swiftSettings: strict),
@@ -77,7 +73,11 @@ let package = Package(
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
     .testTarget(
       name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
-    .testTarget(name: "RuntimeTests", dependencies: ["Runtime", "Platform"]),
+    .testTarget(
+      name: "RuntimeTests",
+      dependencies: [
+        "Runtime", "MigrationEngine", "MigrationSession", "QMP", "Platform", "QEMUHarness",
+      ]),
     .testTarget(
       name: "QEMUTests", dependencies: ["QEMUHarness", "CSwitchover", "SwitchoverABI"]),
   ],
