@@ -293,7 +293,7 @@ sub start_vm {
         memory => $options{memory} // 128,
         boot => $image,
         serial0 => "/run/stack/serial-$vmid",
-        net0 => sprintf('e1000=52:54:00:00:%02X:%02X,bridge=vmbr0', $vmid >> 8, $vmid & 255),
+        net0 => 'e1000=' . $self->hardware_address($vmid) . ',bridge=vmbr0',
         %{ $options{config} // {} },
     );
     if (my $bytes = $options{disk_bytes}) {
@@ -322,6 +322,11 @@ sub _write_random {
     }
     close($file) or die "can't write '$path': $!\n";
     return;
+}
+
+sub hardware_address {
+    my ($self, $vmid) = @_;
+    return sprintf('52:54:00:00:%02X:%02X', $vmid >> 8, $vmid & 255);
 }
 
 sub ticks {

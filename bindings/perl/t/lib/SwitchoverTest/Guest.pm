@@ -1,9 +1,14 @@
 # A guest in one sector. It writes an eight-digit counter and a newline to the first serial port a
-# thousand times a second, and between the ticks touches as many pages of memory as it is told to.
+# thousand times a second, and between the ticks fills as many pages of memory as it is told to.
 #
 # It runs in real mode with a 4 GiB data segment. The timer interrupt (vector 8) prints; the main loop
 # halts until the next tick, then walks through the memory above 2 MiB. What it counts lies at 0x600,
 # in a page without code, as an emulator must translate code anew after each write to its page.
+#
+# Each tick switches the processor's write protection on or off. That means nothing in real mode, but it
+# makes the emulator forget its address translations: before 9.0 QEMU's own emulation does not mark a
+# page dirty again, after a pass of the migration, while its translation is still in use, and the target
+# goes on from an old copy of the page. With hardware virtualisation nothing of the sort happens.
 package SwitchoverTest::Guest;
 
 use strict;
@@ -21,13 +26,13 @@ fa              ; 7c00 cli
 bc0070          ;      mov sp, 0x7000
 ea117c0000      ;      jmp 0:0x7c11
 e492 0c02 e692  ; 7c11 in al, 0x92; or al, 2; out 0x92, al     address line 20
-0f0116d87c      ;      lgdt [0x7cd8]
+0f0116e87c      ;      lgdt [0x7ce8]
 0f20c0 0c01     ;      mov eax, cr0; or al, 1
 0f22c0 eb00     ;      mov cr0, eax; jmp +0
-bb0800 8ee3     ;      mov bx, 8; mov fs, bx                   the flat segment
+bb0800 8ec3     ;      mov bx, 8; mov es, bx                   the flat segment
 24fe 0f22c0     ;      and al, 0xfe; mov cr0, eax
 66c7060006 00000000 ;  mov dword [0x600], 0                    the counter
-c7062000 867c   ;      mov word [0x20], 0x7c86                 interrupt vector 8
+c7062000 887c   ;      mov word [0x20], 0x7c88                 interrupt vector 8
 c7062200 0000   ;      mov word [0x22], 0
 b034 e643       ;      mov al, 0x34; out 0x43, al              timer 0: rate generator
 a1f87d          ;      mov ax, [0x7df8]
@@ -36,36 +41,39 @@ b0fe e621       ;      mov al, 0xfe; out 0x21, al              only the timer in
 668b3eec7d      ;      mov edi, [0x7dec]
 fb              ;      sti
 f4              ; 7c5c hlt
-668b0ef47d      ;      mov ecx, [0x7df4]
-67e3f7          ;      jecxz 0x7c5c
+668b16f47d      ;      mov edx, [0x7df4]
+6685d2 74f5     ;      test edx, edx; jz 0x7c5c
 66a10006        ;      mov eax, [0x600]
-6467668907      ; 7c69 mov fs:[edi], eax
-6681c7 00100000 ;      add edi, 4096
+66b900040000 fc ; 7c6b mov ecx, 1024; cld
+6766f3ab        ;      rep stosd                               a whole page of the counter
 663b3ef07d      ;      cmp edi, [0x7df0]
-7205            ;      jb 0x7c81
+7205            ;      jb 0x7c82
 668b3eec7d      ;      mov edi, [0x7dec]
-67e2e5          ; 7c81 loop 0x7c69
-ebd6            ;      jmp 0x7c5c
-6660            ; 7c86 pushad                                  the tick
+664a 75e5       ; 7c82 dec edx; jnz 0x7c6b
+ebd4            ;      jmp 0x7c5c
+6660            ; 7c88 pushad                                  the tick
+0f20c0          ;      mov eax, cr0
+663500000100    ;      xor eax, 0x10000                        write protection, on or off
+0f22c0          ;      mov cr0, eax
 66ff060006      ;      inc dword [0x600]
 668b1e0006      ;      mov ebx, [0x600]
 be0800          ;      mov si, 8
-66c1c304        ; 7c95 rol ebx, 4
+66c1c304        ; 7ca3 rol ebx, 4
 88d8 240f 0430  ;      mov al, bl; and al, 15; add al, '0'
 3c39 7602 0427  ;      cmp al, '9'; jbe +2; add al, 39
-e80f00          ;      call 0x7cb7
-4e 75ea         ;      dec si; jnz 0x7c95
-b00a e80700     ;      mov al, 10; call 0x7cb7
+e80f00          ;      call 0x7cc5
+4e 75ea         ;      dec si; jnz 0x7ca3
+b00a e80700     ;      mov al, 10; call 0x7cc5
 b020 e620       ;      mov al, 0x20; out 0x20, al              end of interrupt
 6661 cf         ;      popad; iret
-88c4            ; 7cb7 mov ah, al
+88c4            ; 7cc5 mov ah, al
 bafd03          ;      mov dx, 0x3fd
-ec a820 74fb    ; 7cbc in al, dx; test al, 0x20; jz 0x7cbc
+ec a820 74fb    ; 7cca in al, dx; test al, 0x20; jz 0x7cca
 baf803 88e0 ee  ;      mov dx, 0x3f8; mov al, ah; out dx, al
-c3              ;      ret
-0000000000000000 ; 7cc8 descriptors: none, flat data
+c3 0000         ;      ret
+0000000000000000 ; 7cd8 descriptors: none, flat data
 ffff00000092cf00
-0f00 c87c0000   ; 7cd8 their limit and address
+0f00 d87c0000   ; 7ce8 their limit and address
 MACHINE_CODE
 
 # The boot sector of a guest. Option dirty_pages_per_tick: pages written after each tick (default 0);

@@ -202,13 +202,14 @@ sub nbd_stop {
     return;
 }
 
-# Ends the QEMU process at once, as the guest does not live in it any more (or must not).
+# Ends the QEMU process at once, as the guest does not live in it any more (or must not), and removes
+# what even one that is dead already has left.
 sub vm_stop {
     my ($vmid) = @_;
-    my $pid = check_running($vmid) // return;
-    eval { mon_cmd($vmid, 'quit') };
+    my $pid = check_running($vmid);
+    eval { mon_cmd($vmid, 'quit') } if $pid;
     my $deadline = Time::HiRes::time() + $STOP_TIMEOUT_SECONDS;
-    while (kill(0, $pid)) {
+    while ($pid && kill(0, $pid)) {
         if (Time::HiRes::time() >= $deadline) {
             kill('KILL', $pid);
             $deadline += $STOP_TIMEOUT_SECONDS;

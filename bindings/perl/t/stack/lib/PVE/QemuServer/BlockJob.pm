@@ -8,23 +8,24 @@ use JSON ();
 
 use PVE::QemuServer::Monitor qw(mon_cmd qmp_cmd);
 
-# Starts the mirror of one drive; its job is added to the hash.
+# Starts the mirror of one drive. Its job is in the hash before QEMU is asked, as an interruption may
+# leave it unknown whether it exists.
 sub mirror {
     my ($vmid, $drive_id, $uri, $by_node, $jobs) = @_;
     $uri =~ /\Anbd:unix:([^:]+):exportname=([^:]+)\z/ or die "'$uri' is no NBD address\n";
     my ($path, $export) = ($1, $2);
     if (!$by_node) {
+        $jobs->{"drive-$drive_id"} = {};
         mon_cmd($vmid, 'drive-mirror',
             device => "drive-$drive_id", target => $uri, sync => 'full', mode => 'existing',
             format => 'raw', 'auto-dismiss' => JSON::false);
-        $jobs->{"drive-$drive_id"} = {};
         return;
     }
     my $node = "mirror-target-$drive_id";
+    $jobs->{"mirror-$drive_id"} = { node => $node };
     mon_cmd($vmid, 'blockdev-add',
         driver => 'nbd', 'node-name' => $node, export => $export,
         server => { type => 'unix', path => $path });
-    $jobs->{"mirror-$drive_id"} = { node => $node };
     mon_cmd($vmid, 'blockdev-mirror',
         'job-id' => "mirror-$drive_id", device => "drive-$drive_id", target => $node,
         sync => 'full', 'auto-dismiss' => JSON::false);
