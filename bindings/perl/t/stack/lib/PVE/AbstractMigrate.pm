@@ -18,7 +18,7 @@ sub migrate {
     my ($class, $node, $address, $vmid, $options) = @_;
     my $self = bless {
         node => $node, nodeip => $address, vmid => $vmid, opts => $options // {}, errors => 0,
-        rem_ssh => _remote_shell($node, $address, $options // {}),
+        rem_ssh => scalar(_remote_shell($node, $address, $options // {})),
     }, $class;
     my $started = time();
     my $completed = eval {

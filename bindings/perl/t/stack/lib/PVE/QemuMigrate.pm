@@ -43,7 +43,7 @@ sub phase1 {
     my $drives = PVE::QemuServer::drives($self->{vmconf});
     for my $drive (sort keys %$drives) {
         next if !PVE::QemuServer::is_local_volume($drives->{$drive});
-        my $bytes = -s PVE::QemuServer::volume_path($drives->{$drive});
+        my $bytes = PVE::QemuServer::volume_size($drives->{$drive});
         $self->{mirror}{$drive} = $bytes;
         $self->log('info', "local disk $drive, " . render_bytes($bytes) . ", will be mirrored");
     }
@@ -266,10 +266,7 @@ sub phase2_cleanup {
         eval { $code->(); 1 } or $self->problem("$what failed: $@");
     };
     $attempt->('migrate_cancel', sub { mon_cmd($vmid, 'migrate_cancel') });
-    $attempt->('resuming the source', sub {
-        my $status = mon_cmd($vmid, 'query-status')->{status};
-        mon_cmd($vmid, 'cont') if $status eq 'postmigrate';
-    });
+    $attempt->('resuming the source', sub { PVE::QemuServer::resume_postmigrate($vmid) });
     $attempt->('ending the mirrors', sub {
         PVE::QemuServer::BlockJob::cancel(qmp_peer($vmid), $self->{storage_migration_jobs});
     }) if $self->{storage_migration_jobs};

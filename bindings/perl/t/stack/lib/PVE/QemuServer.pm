@@ -56,6 +56,8 @@ sub volume_path {
     return "$STORAGE_FOLDER{$1}/$2";
 }
 
+sub volume_size { return -s volume_path($_[0]) }
+
 sub is_local_volume { return $_[0] =~ /\Alocal:/ ? 1 : 0 }
 
 # The VM's drives: { scsi0 => VOLUME, … }.
@@ -231,6 +233,13 @@ sub vm_resume {
         add_forwarding_entries($config);
         mon_cmd($vmid, 'cont');
     });
+    return;
+}
+
+# Lets a source run again whose migration had completed.
+sub resume_postmigrate {
+    my ($vmid) = @_;
+    mon_cmd($vmid, 'cont') if mon_cmd($vmid, 'query-status')->{status} eq 'postmigrate';
     return;
 }
 
