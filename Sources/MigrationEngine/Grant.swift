@@ -1,0 +1,89 @@
+/// The grant: `cont` to the target, and what is known of its way there (I1).
+///
+/// This value alone says when the grant may go out and when the source may be resumed.
+struct Grant: Sendable {
+  enum State: Hashable, Sendable {
+    /// No `cont` has ever been written to the target.
+    case never
+    /// Written; no reply yet.
+    case sent
+    /// QEMU answered `{}`: the target runs, or is armed and will run when it has loaded.
+    case accepted
+    /// QEMU answered with an error: it does not run by this grant.
+    case refused(Refusal)
+    /// The reply was lost: it may run.
+    case unknown
+    /// The host program grants by itself (`external`), and was asked to.
+    case withHostProgram
+  }
+
+  private(set) var state = State.never
+  /// RESUME, or `running` from `query-status`, seen on the target after the grant.
+  private(set) var targetRuns = false
+
+  /// Whether the target may run now or later because of a grant.
+  var mayHaveReached: Bool {
+    switch state {
+    case .never, .refused: false
+    case .sent, .accepted, .unknown, .withHostProgram: true
+    }
+  }
+
+  /// Both proofs: a positive reply (or none to be had) and a target that was seen running.
+  var isConfirmed: Bool {
+    targetRuns && (state == .accepted || state == .unknown || state == .withHostProgram)
+  }
+
+  mutating func written() { state = .sent }
+
+  mutating func givenToHostProgram() { state = .withHostProgram }
+
+  mutating func replied(_ reply: CommandReply) {
+    guard state == .sent || state == .unknown else { return }
+    switch reply {
+    case .answered: state = .accepted
+    case .refused(let refusal): state = .refused(refusal)
+    case .lost: state = .unknown
+    }
+  }
+
+  mutating func targetSeenRunning() {
+    if mayHaveReached { targetRuns = true }
+  }
+
+  /// What must hold before `cont` may go to the target. Each member is proven, not believed.
+  struct Requirements: Sendable {
+    /// The source's own `completed`, or the source proven dead and the target's own `completed`.
+    var sourceCannotRun: Bool
+    /// `stop` was sent to the target while it was `inmigrate`, and confirmed.
+    var targetDisarmed: Bool
+    /// The guest ran at the switchover (I8).
+    var guestRan: Bool
+    /// Ownership has moved, where it has to move first.
+    var handedOver: Bool
+    var guestIsOff: Bool
+  }
+
+  static func isAllowed(_ requirements: Requirements) -> Bool {
+    requirements.sourceCannotRun && requirements.targetDisarmed && requirements.guestRan
+      && requirements.handedOver && !requirements.guestIsOff
+  }
+
+  /// Whether a source that reported `completed` may be resumed: the target is proven unable to run.
+  ///
+  /// - Parameters:
+  ///   - targetDisarmed: it was disarmed and we alone spoke to its monitor.
+  ///   - monitorEnded: its monitor's connection ended.
+  ///   - processExited: the kernel says that its process is gone.
+  ///   - fenced: the host program's word.
+  ///   - ownershipWithSource: no hand-over was offered, it certainly failed, or it was taken back.
+  func allowsSourceToResume(
+    targetDisarmed: Bool, monitorEnded: Bool, processExited: Bool, fenced: Bool,
+    ownershipWithSource: Bool
+  ) -> Bool {
+    guard ownershipWithSource else { return false }
+    if fenced { return true }
+    if mayHaveReached { return monitorEnded && processExited }
+    return targetDisarmed
+  }
+}

@@ -1,0 +1,226 @@
+// What every input adds to what is known. Nothing is decided here.
+
+extension MigrationEngine {
+  mutating func absorb(_ input: EngineInput, _ effects: inout [EngineEffect]) {
+    switch input {
+    case .startRequested: startRequested = true
+    case .cancelRequested: if canCancel { cancelRequested = true }
+    case .handOverReported(let result): handOverReported(result)
+    case .handedBack: handOver.handBack()
+    case .fenced(let side): self[side].isFenced = true
+    case .monitorReady(let side, let release): monitorReady(side, release, &effects)
+    case .monitorLost(let side): self[side].isConnected = false
+    case .monitorUnavailable(let side, let trouble):
+      self[side].isConnected = false
+      self[side].trouble = trouble
+    case .processExited(let side): self[side].hasExited = true
+    case .intentStored: intent = .stored
+    case .intentNotStored(let text): intent = .failed(text)
+    case .outOfBandChanged(let side, let isReady): self[side].outOfBandIsReady = isReady
+    case .replied(let side, let command, let reply, let roundTrip):
+      replied(side, command, reply, roundTrip, &effects)
+    case .eventArrived(let side, let event, let timestamp):
+      if let timestamp { ledger.eventArrived(side, timestamp: timestamp, at: now) }
+      if side == .source {
+        sourceEvent(event, timestamp, &effects)
+      } else {
+        targetEvent(event, timestamp)
+      }
+    case .timePassed: break
+    }
+  }
+
+  private mutating func handOverReported(_ result: HandOverResult) {
+    guard handOver.state == .offered else { return }
+    handOver.report(result)
+    ledger.handOverAnswered(at: now)
+  }
+
+  private mutating func monitorReady(
+    _ side: Side, _ release: QEMURelease, _ effects: inout [EngineEffect]
+  ) {
+    if side == .target {
+      if grant.state != .never { grantConnectionIsUnbroken = false }
+      // What it said before says nothing now.
+      target.runState = nil
+    }
+    self[side].isConnected = true
+    self[side].trouble = nil
+    self[side].release = release
+    if side == .source, !mirrors.isEmpty, phase != .preflight, phase != .connecting {
+      poll(.queryBlockJobs, side, &effects)
+    }
+    guard migrateSent else { return }
+    // Events were lost while nobody was attached: ask for the level of everything once.
+    poll(.queryStatus, side, &effects)
+    poll(.queryMigrate, side, &effects)
+  }
+
+  // MARK: - Replies
+
+  private mutating func replied(
+    _ side: Side, _ command: Command, _ reply: CommandReply, _ roundTrip: Span,
+    _ effects: inout [EngineEffect]
+  ) {
+    awaited.remove(command, side)
+    if case .answered(let answer) = reply {
+      ledger.roundTripMeasured(side, roundTrip)
+      answered(side, answer, &effects)
+    }
+    switch (command, side) {
+    case (.cont, .target):
+      grant.replied(reply)
+    case (.cont, .source):
+      switch reply {
+      case .answered: sourceResumption = .accepted
+      case .refused(let refusal): sourceResumption = .refused(refusal)
+      case .lost: sourceResumption = .lost
+      }
+    case (.migrate, .source):
+      migrateReplied(reply)
+    default:
+      if storageReplied(side, command, reply, &effects) { return }
+      commandOfStepReplied(side, command, reply, &effects)
+    }
+  }
+
+  private mutating func answered(_ side: Side, _ answer: Answer, _ effects: inout [EngineEffect]) {
+    switch answer {
+    case .runState(let state):
+      self[side].runState = state
+      if side == .source, migrateSent { guestRun.reported(state) }
+      if side == .target, state == .running { grant.targetSeenRunning() }
+      if side == .source, state == .shutdown, source.status != .completed { guestIsOff = true }
+    case .migration(let report):
+      if side == .source { sourceReported(report, &effects) } else { targetReported(report) }
+    case .blockJobs(let reports):
+      if side == .source, phase != .preflight { mirrors.reported(reports) }
+    case .blockNodes(let nodes):
+      if side == .source { sourceNodes += nodes }
+    default:
+      break
+    }
+    if phase == .preflight { preflight.take(answer, from: side) }
+  }
+
+  private mutating func migrateReplied(_ reply: CommandReply) {
+    switch reply {
+    case .answered:
+      migrateAccepted = true
+    case .refused(let refusal):
+      migrateSent = false
+      undoReason = refused(.source, "migrate", refusal)
+    case .lost:
+      // Settled by `query-migrate` after the reconnect.
+      break
+    }
+  }
+
+  private mutating func sourceReported(
+    _ report: MigrationReport, _ effects: inout [EngineEffect]
+  ) {
+    guard migrateSent else { return }
+    if !migrateAccepted {
+      // The reply to `migrate` was lost. A status that was there before proves nothing.
+      guard !awaited.contains(.migrate(uri: options.uri), .source) else { return }
+      guard report.status != preflight.source.migration?.status else {
+        migrateSent = false
+        undoReason = Failure(
+          .monitorLost, side: .source, command: "migrate",
+          text: "source's monitor was lost before QEMU took 'migrate'")
+        return
+      }
+      migrateAccepted = true
+    }
+    source.errorDescription = report.errorDescription ?? source.errorDescription
+    sourceStatus(report.status)
+    progress.take(report)
+    progress.downtimeLimitMilliseconds = UInt64(max(convergence.limitMilliseconds, 0))
+    effects.append(.progressed)
+    guard phase == .transferring, report.status == .active,
+      let remaining = report.ramRemainingBytes,
+      let limit = convergence.reported(remainingBytes: remaining)
+    else { return }
+    ask(
+      .setParameters([ParameterSetting(name: "downtime-limit", value: .integer(limit))]), .source,
+      &effects)
+    effects.append(.log("auto-increased downtime limit to \(limit) ms"))
+  }
+
+  private mutating func targetReported(_ report: MigrationReport) {
+    guard migrateSent else { return }
+    target.errorDescription = report.errorDescription ?? target.errorDescription
+    targetStatus(report.status)
+  }
+
+  /// A status that this version does not know is undecided and changes nothing (I7).
+  private mutating func sourceStatus(_ status: MigrationStatus) {
+    if case .unrecognised = status { return }
+    // A final status stays: QEMU does not leave it without a new `migrate`.
+    if source.status.isFinal || status == .none { return }
+    source.status = status
+  }
+
+  private mutating func targetStatus(_ status: MigrationStatus) {
+    if case .unrecognised = status { return }
+    if target.status.isFinal || status == .none { return }
+    target.status = status
+  }
+
+  // MARK: - Events
+
+  private mutating func sourceEvent(
+    _ event: QEMUEvent, _ timestamp: Int64?, _ effects: inout [EngineEffect]
+  ) {
+    switch event {
+    case .stop:
+      guard migrateSent, source.status != .completed else { return }
+      if let timestamp { ledger.sourceStopped(timestamp: timestamp) }
+      if guestRun.stopped() { poll(.queryStatus, .source, &effects) }
+    case .resume:
+      guard migrateSent, source.status != .completed else { return }
+      guestRun.resumed()
+      ledger.sourceResumed()
+    case .shutdown:
+      if source.status != .completed { guestIsOff = true }
+    case .migration(let status):
+      guard migrateSent else { return }
+      migrateAccepted = true
+      sourceStatus(status)
+      if status == .completed, let timestamp { ledger.sourceCompleted(timestamp: timestamp) }
+    case .migrationPass(let pass):
+      progress.pass = max(progress.pass ?? 0, pass)
+      if progress.predictedBlackoutMicroseconds == nil { effects.append(.progressed) }
+    case .blockJobReady(let job): mirrors.becameReady(job)
+    case .blockJobCompleted(let job, let error): mirrors.completed(job, error: error)
+    case .blockJobCancelled(let job): mirrors.cancelled(job)
+    case .jobStatusChanged(let job, let status): mirrors.statusChanged(job, to: status)
+    case .reset, .suspend, .wakeup, .guestPanicked, .other: break
+    }
+  }
+
+  private mutating func targetEvent(_ event: QEMUEvent, _ timestamp: Int64?) {
+    switch event {
+    case .resume:
+      grant.targetSeenRunning()
+      target.runState = .running
+      if let timestamp, grant.mayHaveReached { ledger.targetResumed(timestamp: timestamp) }
+    case .stop:
+      target.runState = .paused
+    case .migration(let status):
+      if migrateSent { targetStatus(status) }
+    case .shutdown, .migrationPass, .reset, .suspend, .wakeup, .guestPanicked, .other,
+      .blockJobReady, .blockJobCompleted, .blockJobCancelled, .jobStatusChanged:
+      break
+    }
+  }
+
+  // MARK: - Failures
+
+  /// QEMU refused a command.
+  func refused(_ side: Side, _ command: String, _ refusal: Refusal) -> Failure {
+    Failure(
+      .command, side: side, command: command, errorClass: refusal.errorClass,
+      text: "\(side) refused '\(command)': \(refusal.text)")
+  }
+}

@@ -1,0 +1,429 @@
+// From `migrate` to the guest's running on the target.
+
+extension MigrationEngine {
+  /// From one progress report to the next; also the reconcile that a lost event cannot stall.
+  static let reportInterval = Span.seconds(1)
+  /// After this long without news in the blackout both sides are asked again.
+  static let reconcileInterval = Span.seconds(2)
+  /// After this long a standing guest is worth a warning.
+  static let standingLimit = Span.seconds(10)
+  /// How long a run state may stay unexplained before it counts as unknown.
+  static let explanationLimit = Span.seconds(10)
+  /// How often a target is looked at whose monitor was left to the host program.
+  static let externalInterval = Span.milliseconds(500)
+
+  // MARK: - Transferring
+
+  mutating func beginTransferring(_ effects: inout [EngineEffect]) {
+    alarms.set(.poll, now + Self.reportInterval)
+    guard !migrateSent else { return }
+    migrateSent = true
+    ask(.migrate(uri: options.uri), .source, &effects)
+    if let limit = options.transferDeadline { alarms.set(.transferLimit, now + limit) }
+  }
+
+  mutating func decideTransferring(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    if undoReason != nil { return .undoing }
+    switch source.status {
+    case .completed, .device, .preSwitchover: return .switchingOver
+    case .failed, .cancelled: return .undoing
+    default: break
+    }
+    if guestRun.stopUnexplained || source.isProvenDead { return .switchingOver }
+    if let failure = transferFailure() {
+      undoReason = failure
+      return .undoing
+    }
+    if cancelRequested { return .undoing }
+    if alarms.takeDue(.poll, at: now) {
+      alarms.set(.poll, now + Self.reportInterval)
+      poll(.queryMigrate, .source, &effects)
+      if !mirrors.isEmpty { poll(.queryBlockJobs, .source, &effects) }
+    }
+    return .transferring
+  }
+
+  private mutating func transferFailure() -> Failure? {
+    if guestIsOff {
+      return Failure(
+        .guestOff, side: .source, text: "the guest powered off, or was shut down, on its way")
+    }
+    if let text = mirrors.failure { return Failure(.storage, side: .source, text: text) }
+    if target.isProvenDead {
+      return Failure(.targetGone, side: .target, text: "target's QEMU ended during the transfer")
+    }
+    if source.isOutOfReach || target.isOutOfReach { return monitorFailure() }
+    if alarms.takeDue(.transferLimit, at: now) {
+      return Failure(
+        .deadline, side: .source,
+        text:
+          "the transfer did not converge within \(options.transferDeadline?.milliseconds ?? 0) ms")
+    }
+    return nil
+  }
+
+  // MARK: - Switching over
+
+  mutating func beginSwitchingOver(_ effects: inout [EngineEffect]) {
+    alarms.clear(.transferLimit)
+    alarms.set(.poll, now + Self.reconcileInterval)
+    alarms.set(.standing, now + Self.standingLimit)
+  }
+
+  mutating func decideSwitchingOver(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    switch source.status {
+    case .completed:
+      return decideAfterCompleted(&effects)
+    case .failed, .cancelled:
+      return .undoing
+    case .preSwitchover where !source.isProvenDead && !source.isOutOfReach:
+      return decidePreSwitchover(&effects)
+    default:
+      break
+    }
+    if source.isProvenDead { return decideAfterSourceDeath(&effects) }
+    if source.isOutOfReach {
+      undoReason = monitorFailure()
+      return .undoing
+    }
+    if source.isConnected, !guestRun.stopUnexplained, source.status != .device,
+      source.runState != .finishMigrate, source.runState != .postmigrate
+    {
+      return .transferring
+    }
+    yankIfStalled(&effects)
+    reconcile([.source], &effects)
+    if alarms.takeDue(.standing, at: now), !standingWarned {
+      standingWarned = true
+      effects.append(
+        .warn(
+          "the guest stands for \(Self.standingLimit.milliseconds / 1000) s: source has not finished, "
+            + "status '\(source.status.qemuName)'"))
+    }
+    return .switchingOver
+  }
+
+  /// The source can never run again by itself.
+  private mutating func decideAfterCompleted(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    if guestIsOff {
+      undoReason = Failure(.guestOff, side: .source, text: "the guest powered off on its way")
+      return .undoing
+    }
+    guard guestRunIsExplained(&effects) else { return .switchingOver }
+    if options.handOver == .external, !mirrors.isEmpty {
+      // The host program resumes the target as soon as it is told: the writers end before that.
+      stopNBD(&effects)
+      if case .failed = nbdStop {
+        undoReason = nbdFailure()
+        return .undoing
+      }
+      guard nbdStop == .stopped || target.isOutOfReach else {
+        reconcile([.target], &effects)
+        return .switchingOver
+      }
+    }
+    return provesLoad ? .handingOver : .activating
+  }
+
+  /// Whether it is known, or cannot be learnt any more, if the guest ran (I8).
+  private mutating func guestRunIsExplained(_ effects: inout [EngineEffect]) -> Bool {
+    guard guestRun.stopUnexplained, !source.isProvenDead, !source.isOutOfReach else { return true }
+    if !alarms.isSet(.step) { alarms.set(.step, now + Self.explanationLimit) }
+    if alarms.takeDue(.step, at: now) { return true }
+    reconcile([.source], &effects)
+    return false
+  }
+
+  /// The source died before it said `completed`: only the target can tell whether it has all (I1).
+  private mutating func decideAfterSourceDeath(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    if !alarms.isSet(.step) { alarms.set(.step, now + Self.stepLimit) }
+    if target.status == .completed {
+      effects.append(.warn("source's QEMU ended; the target has the whole guest"))
+      return provesLoad ? .handingOver : .activating
+    }
+    let targetCannotRun = target.status == .failed || target.isProvenDead || target.isOutOfReach
+    if targetCannotRun || guestIsOff || alarms.takeDue(.step, at: now) {
+      undoReason =
+        guestIsOff
+        ? Failure(
+          .guestOff, side: .source, text: "the guest powered off, or was shut down, on its way")
+        : Failure(
+          .sourceGone, side: .source, text: "source's QEMU ended before it had sent the guest")
+      return .undoing
+    }
+    reconcile([.target], &effects)
+    return .switchingOver
+  }
+
+  /// Asks for the level of everything, when news are overdue.
+  mutating func reconcile(_ sides: [Side], _ effects: inout [EngineEffect]) {
+    if !alarms.isSet(.poll) { alarms.set(.poll, now + Self.reconcileInterval) }
+    guard alarms.takeDue(.poll, at: now) else { return }
+    alarms.set(.poll, now + Self.reconcileInterval)
+    for side in sides {
+      poll(.queryStatus, side, &effects)
+      poll(.queryMigrate, side, &effects)
+    }
+  }
+
+  // MARK: - Handing over
+
+  mutating func beginHandingOver(_ effects: inout [EngineEffect]) {
+    if options.handOver != .afterResume { stopNBD(&effects) }
+    handOver.offer()
+    if options.handOver != .afterResume { ledger.handOverAsked(at: now) }
+    if options.handOver == .external {
+      // The host program needs the target's monitor to resume it.
+      grant.givenToHostProgram()
+      effects.append(.letGo(of: .target))
+      alarms.set(.poll, now + Self.externalInterval)
+    }
+    effects.append(.handOverWanted)
+  }
+
+  mutating func decideHandingOver(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    switch options.handOver {
+    case .afterResume: return decideHandOverAfterResume(&effects)
+    case .external: return decideExternalHandOver(&effects)
+    case .beforeResume, .none: break
+    }
+    switch handOver.state {
+    case .reported(.done):
+      return .activating
+    case .reported(.failed):
+      undoReason = Failure(
+        .handOver, text: "the host program could not move ownership to the target")
+      return .undoing
+    case .reported(.unknown), .handedBack:
+      undoReason = Failure(
+        .handOver, text: "the host program does not know whether ownership moved")
+      return .undoing
+    case .notOffered, .offered:
+      return .handingOver
+    }
+  }
+
+  private mutating func decideHandOverAfterResume(
+    _ effects: inout [EngineEffect]
+  ) -> MigrationPhase {
+    switch handOver.state {
+    case .reported(.done):
+      return .finishing
+    case .reported:
+      // The guest runs on the target: there is no way back, so it is asked for until it is done.
+      if !alarms.isSet(.poll) { alarms.set(.poll, now + Self.reportInterval) }
+      if alarms.takeDue(.poll, at: now) {
+        handOver.offer()
+        effects.append(.warn("the hand-over failed; the guest runs on the target: asking again"))
+        effects.append(.handOverWanted)
+      }
+      return .handingOver
+    case .notOffered, .offered, .handedBack:
+      return .handingOver
+    }
+  }
+
+  private mutating func decideExternalHandOver(
+    _ effects: inout [EngineEffect]
+  ) -> MigrationPhase {
+    if grant.targetRuns { return .finishing }
+    switch handOver.state {
+    case .reported(.done):
+      return .finishing
+    case .reported:
+      undoReason = Failure(.handOver, text: "the host program did not resume the target")
+      return .undoing
+    case .notOffered, .offered, .handedBack:
+      break
+    }
+    _ = endMirrorsByForce(takenOverToo: true, &effects)
+    watchExternally(&effects)
+    return .handingOver
+  }
+
+  /// Looks at the target now and then, and never keeps its monitor from the host program.
+  private mutating func watchExternally(_ effects: inout [EngineEffect]) {
+    if target.isConnected {
+      if awaited.isEmpty(.target) {
+        effects.append(.letGo(of: .target))
+        target.isConnected = false
+        alarms.set(.poll, now + Self.externalInterval)
+      }
+    } else if alarms.takeDue(.poll, at: now) {
+      target.trouble = nil
+      effects.append(.attach(.target))
+    } else if target.trouble != nil, !alarms.isSet(.poll) {
+      alarms.set(.poll, now + Self.externalInterval)
+    }
+  }
+
+  // MARK: - Activating
+
+  mutating func beginActivating(_ effects: inout [EngineEffect]) {
+    if Grant.isAllowed(grantRequirements) { sendGrant(&effects) }
+    alarms.set(.poll, now + Self.reconcileInterval)
+  }
+
+  /// Writes `cont`, behind the stop of the NBD server where the order is the fast one (I3).
+  private mutating func sendGrant(_ effects: inout [EngineEffect]) {
+    guard target.isConnected else { return }
+    stopNBD(&effects)
+    guard outsideWritersEnd(beforeNextCommand: nbdStop == .sent) else { return }
+    grant.written()
+    ledger.grantWritten(at: now)
+    ask(.cont, .target, &effects)
+  }
+
+  private var grantRequirements: Grant.Requirements {
+    Grant.Requirements(
+      sourceCannotRun: source.status == .completed
+        || (source.isProvenDead && target.status == .completed),
+      targetDisarmed: targetDisarmed,
+      guestRan: guestRun.verdict == .ran,
+      handedOver: options.handOver != .beforeResume || handOver.isDone,
+      guestIsOff: guestIsOff)
+  }
+
+  mutating func decideActivating(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    if grant.isConfirmed { return options.handOver == .afterResume ? .handingOver : .finishing }
+    if let failure = activationFailure() {
+      undoReason = failure
+      return .undoing
+    }
+    switch grant.state {
+    case .never where Grant.isAllowed(grantRequirements):
+      // The monitor was away when the grant was due.
+      sendGrant(&effects)
+    case .unknown where target.isConnected && !grantConnectionIsUnbroken:
+      // A new greeting proves that the old connection, and a grant on it, is gone.
+      switch target.runState {
+      case .paused, .inmigrate: sendGrant(&effects)
+      default: break
+      }
+    case .never, .accepted:
+      if holdsPausedGuest(&effects) {
+        return options.handOver == .afterResume ? .handingOver : .finishing
+      }
+    default:
+      break
+    }
+    reconcile([.target], &effects)
+    return .activating
+  }
+
+  /// The target has loaded and stands, for good: nobody but its owner may resume it (I8).
+  private mutating func holdsPausedGuest(_ effects: inout [EngineEffect]) -> Bool {
+    guard target.status == .completed || (provesLoad && grant.state == .never) else { return false }
+    if grant.state == .never { return true }
+    if step == 0 {
+      guard target.isConnected, !awaited.contains(.queryStatus, .target) else { return false }
+      // RESUME comes before `completed`; asked after it, the answer is final.
+      step = 1
+      target.runState = nil
+      poll(.queryStatus, .target, &effects)
+      return false
+    }
+    return target.runState == .paused
+  }
+
+  private func activationFailure() -> Failure? {
+    if guestIsOff {
+      return Failure(.guestOff, side: .source, text: "the guest powered off on its way")
+    }
+    if case .refused(let refusal) = grant.state {
+      let hint =
+        refusal.text.contains("lock") ? " (image still open on the source?)" : ""
+      return Failure(
+        .notResumed, side: .target, command: "cont", errorClass: refusal.errorClass,
+        text: "target refused 'cont': \(refusal.text)\(hint)")
+    }
+    if let failure = nbdFailure(), !grant.mayHaveReached { return failure }
+    if target.isProvenDead || target.status == .failed {
+      let reason = target.errorDescription.map { ": \($0)" } ?? ""
+      return Failure(
+        .targetGone, side: .target,
+        text: "target's QEMU could not load the guest, or ended\(reason)")
+    }
+    if target.isOutOfReach {
+      return Failure(
+        grant.mayHaveReached ? .outcomeUnknown : .monitorLost, side: .target,
+        command: grant.mayHaveReached ? "cont" : nil,
+        text: "target's monitor did not come back; "
+          + (grant.mayHaveReached
+            ? "whether 'cont' was carried out is unknown" : "it was not granted"))
+    }
+    return nil
+  }
+
+  /// The target's NBD server did not stop: an outside writer may reach its disks (I3).
+  private func nbdFailure() -> Failure? {
+    guard case .failed(let refusal) = nbdStop else { return nil }
+    return Failure(
+      .storage, side: .target, command: "nbd-server-stop", errorClass: refusal.errorClass,
+      text:
+        "target refused 'nbd-server-stop': \(refusal.text); an outside writer may still reach its "
+        + "disks (I3)")
+  }
+
+  // MARK: - Finishing
+
+  private enum FinishingStep {
+    static let endingMirrors = 0
+    static let leaving = 1
+  }
+
+  /// How long the order of things may take once the guest runs.
+  static let finishingLimit = Span.seconds(10)
+
+  mutating func beginFinishing(_ effects: inout [EngineEffect]) {
+    if options.handOver == .external { effects.append(.attach(.target)) }
+    if target.isConnected {
+      for command in targetSettings?.restoringCommands ?? [] { ask(command, .target, &effects) }
+    }
+    // QEMU's own figures of the migration, for the ledger.
+    poll(.queryMigrate, .source, &effects)
+    if let failure = nbdFailure() { effects.append(.warn(failure.text)) }
+    alarms.set(.step, now + Self.finishingLimit)
+  }
+
+  /// The last commands to the source: it ends, or gets its settings back.
+  private mutating func leaveSource(_ effects: inout [EngineEffect]) {
+    step = FinishingStep.leaving
+    guard source.isConnected else { return }
+    if sourceIsToQuit {
+      ask(.quit, .source, &effects)
+    } else {
+      for command in sourceSettings?.restoringCommands ?? [] { ask(command, .source, &effects) }
+    }
+  }
+
+  /// A source is ended only when the guest is certain to be elsewhere.
+  private var sourceIsToQuit: Bool {
+    guard options.sourceEnd == .quit, options.handOver != .external else { return false }
+    if grant.isConfirmed { return true }
+    if case .stood = guestRun.verdict { return true }
+    return grant.state == .accepted
+  }
+
+  mutating func decideFinishing(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    let isOver = alarms.takeDue(.step, at: now)
+    if step == FinishingStep.endingMirrors {
+      let areEnded = endMirrorsByForce(takenOverToo: true, &effects)
+      guard areEnded || isOver else { return .finishing }
+      if !areEnded { effects.append(.warn(leftovers)) }
+      alarms.set(.step, now + Self.finishingLimit)
+      leaveSource(&effects)
+      return decideFinishing(&effects)
+    }
+    if !isOver {
+      if !awaited.isEmpty(.target) && target.isConnected { return .finishing }
+      if !awaited.isEmpty(.source) && source.isConnected { return .finishing }
+      if sourceIsToQuit && source.isConnected { return .finishing }
+    } else if sourceIsToQuit && source.isConnected {
+      effects.append(
+        .warn("source's QEMU did not end after 'quit'; end it before anybody resumes it"))
+    }
+    conclusion = completion()
+    return .ended
+  }
+}

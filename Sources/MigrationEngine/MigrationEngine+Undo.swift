@@ -1,0 +1,259 @@
+// Bringing the pair back to one owner after a failure or a cancel, and saying so.
+
+extension MigrationEngine {
+  /// How long a source that failed may take to resume by itself.
+  static let selfResumeLimit = Span.seconds(10)
+  /// How long a target may take to end after `quit`.
+  static let quitLimit = Span.seconds(10)
+  /// How long the host program may take to move ownership back.
+  static let handBackLimit = Span.seconds(60)
+  static let undoInterval = Span.milliseconds(250)
+
+  private enum UndoStep {
+    /// Waiting for the source's own migration to reach its final status.
+    static let settling = 0
+    /// Ending a target that is not to run.
+    static let endingTarget = 1
+    /// Waiting for the source to run again.
+    static let resuming = 2
+    /// Ending our mirrors on a source that keeps the guest.
+    static let endingMirrors = 3
+    static let restoring = 4
+  }
+
+  mutating func beginUndoing(_ effects: inout [EngineEffect]) {
+    alarms.clear(.transferLimit)
+    alarms.set(.poll, now + Self.undoInterval)
+    if migrateSent { poll(.queryMigrate, .source, &effects) }
+  }
+
+  mutating func decideUndoing(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    switch step {
+    case UndoStep.settling: return settleSource(&effects)
+    case UndoStep.endingTarget: return endTarget(&effects)
+    case UndoStep.resuming: return resumeSource(&effects)
+    case UndoStep.endingMirrors: return endMirrors(&effects)
+    default: return restore(&effects)
+    }
+  }
+
+  private mutating func undoPollIsDue() -> Bool {
+    if !alarms.isSet(.poll) { alarms.set(.poll, now + Self.undoInterval) }
+    guard alarms.takeDue(.poll, at: now) else { return false }
+    alarms.set(.poll, now + Self.undoInterval)
+    return true
+  }
+
+  private mutating func advance(
+    to next: Int, limit: Span, _ effects: inout [EngineEffect]
+  ) -> MigrationPhase {
+    step = next
+    alarms.set(.step, now + limit)
+    return decideUndoing(&effects)
+  }
+
+  // MARK: - The source's own migration
+
+  private mutating func settleSource(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    if source.isProvenDead {
+      return advance(to: UndoStep.endingTarget, limit: Self.quitLimit, &effects)
+    }
+    if source.isOutOfReach { return conclude(&effects) }
+    if !source.isConnected {
+      // Where nothing was changed there is nothing to learn from it.
+      let isNeeded = migrateSent || sourceSettings?.hasSomethingToRestore == true
+      return isNeeded ? .undoing : conclude(&effects)
+    }
+    guard migrateSent, !source.status.isFinal else {
+      noteWhySourceFailed()
+      // A cancel, or a deadline, that QEMU overtook: the target may have all (I4).
+      if source.status == .completed, !guestIsOff,
+        undoReason == nil || undoReason?.code == .deadline
+      {
+        undoReason = nil
+        return .switchingOver
+      }
+      if awaited.contains(.queryMigrate, .source) { return .undoing }
+      noteWhySourceFailed()
+      return advance(to: UndoStep.endingTarget, limit: Self.quitLimit, &effects)
+    }
+    if !cancelSent, cancelIsSafe {
+      cancelSent = true
+      ask(.migrateCancel, .source, &effects)
+    }
+    if undoPollIsDue() { poll(.queryMigrate, .source, &effects) }
+    return .undoing
+  }
+
+  /// After the STOP of the switchover nothing cancels (I4); the status then decides by itself.
+  private var cancelIsSafe: Bool {
+    if source.status == .preSwitchover { return !isContinued }
+    return !guestRun.stopUnexplained && source.status != .device
+      && source.runState != .finishMigrate
+      && source.runState != .postmigrate
+  }
+
+  /// QEMU's own words, once `query-migrate` has brought them.
+  private mutating func noteWhySourceFailed() {
+    guard undoReason == nil || undoReason?.code == .migration else { return }
+    switch source.status {
+    case .failed:
+      let reason = source.errorDescription ?? target.errorDescription ?? "QEMU gives no reason"
+      undoReason = Failure(
+        .migration, side: .source, command: "migrate", text: "migration failed: \(reason)")
+    case .cancelled where !cancelSent:
+      undoReason = Failure(
+        .cancelledElsewhere, side: .source, text: "somebody else cancelled the migration")
+    default:
+      break
+    }
+  }
+
+  // MARK: - The target
+
+  /// Ends a target that may not run, where the source is to take the guest back or the guest is off.
+  private mutating func endTarget(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    if guestIsOff { return endTargetOfGuestThatIsOff(&effects) }
+    guard source.status == .completed, !source.isProvenDead else {
+      return advance(to: UndoStep.resuming, limit: Self.selfResumeLimit, &effects)
+    }
+    if case .refused = grant.state { return conclude(&effects) }
+    guard handOver.isWithSource else { return awaitHandBack(&effects) }
+    if target.isConnected, !grant.targetRuns {
+      if !awaited.contains(.quit, .target) { ask(.quit, .target, &effects) }
+      return alarms.takeDue(.step, at: now) ? conclude(&effects) : .undoing
+    }
+    if targetIsProvenUnableToRun {
+      return advance(to: UndoStep.resuming, limit: Self.selfResumeLimit, &effects)
+    }
+    // The proof may still come: the process's exit, a new connection, or the host program's word.
+    return target.isOutOfReach || alarms.takeDue(.step, at: now) ? conclude(&effects) : .undoing
+  }
+
+  private mutating func endTargetOfGuestThatIsOff(
+    _ effects: inout [EngineEffect]
+  ) -> MigrationPhase {
+    if target.isConnected, !grant.mayHaveReached {
+      if !awaited.contains(.quit, .target) { ask(.quit, .target, &effects) }
+      if !alarms.takeDue(.step, at: now) { return .undoing }
+    }
+    return advance(to: UndoStep.endingMirrors, limit: Self.quitLimit, &effects)
+  }
+
+  private mutating func awaitHandBack(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    guard handOver.state == .reported(.done) else { return conclude(&effects) }
+    if !alarms.isSet(.standing) {
+      alarms.set(.standing, now + Self.handBackLimit)
+      effects.append(
+        .warn(
+          "\(undoReason?.text ?? "the target failed"); the guest stands on the source and may be resumed "
+            + "there once ownership has been moved back"))
+    }
+    alarms.clear(.step)
+    return alarms.takeDue(.standing, at: now) ? conclude(&effects) : .undoing
+  }
+
+  // MARK: - The source again
+
+  private mutating func resumeSource(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    guard migrateSent, !source.isOutOfReach else {
+      return advance(to: UndoStep.endingMirrors, limit: Self.quitLimit, &effects)
+    }
+    guard source.isConnected else { return .undoing }
+    if source.status == .completed, sourceResumption == .notTried {
+      // A source that runs on with a mirror to a dead target hangs at its first write.
+      guard endMirrorsByForce(takenOverToo: true, &effects) else {
+        yankBeforeResuming(&effects)
+        return alarms.takeDue(.step, at: now) ? conclude(&effects) : .undoing
+      }
+    }
+    switch sourceResumption {
+    case .refused(let refusal):
+      undoReason = Failure(
+        .notResumed, side: .source, command: "cont", errorClass: refusal.errorClass,
+        text:
+          "\(undoReason?.text ?? "the migration failed"); then source refused 'cont': \(refusal.text)"
+      )
+      return conclude(&effects)
+    case .sent:
+      return alarms.takeDue(.step, at: now) ? conclude(&effects) : .undoing
+    case .accepted, .notTried, .lost:
+      break
+    }
+    switch source.runState {
+    case .running, .paused, .suspended, .ioError, .guestPanicked, .shutdown, .internalError,
+      .watchdog:
+      if sourceRunStateIsFresh {
+        return advance(to: UndoStep.endingMirrors, limit: Self.quitLimit, &effects)
+      }
+    case .postmigrate where sourceRunStateIsFresh && guestRun.verdict != .ran:
+      return advance(to: UndoStep.endingMirrors, limit: Self.quitLimit, &effects)
+    case .postmigrate where sourceMayBeContinued:
+      sourceResumption = .sent
+      ask(.cont, .source, &effects)
+      // The target's load announced the guest's address from the wrong host.
+      ask(.announceSelf, .source, &effects)
+      return .undoing
+    default:
+      break
+    }
+    if !sourceRunStateIsFresh || undoPollIsDue() {
+      sourceRunStateIsFresh = true
+      source.runState = nil
+      poll(.queryStatus, .source, &effects)
+    }
+    if alarms.takeDue(.step, at: now) {
+      return advance(to: UndoStep.endingMirrors, limit: Self.quitLimit, &effects)
+    }
+    return .undoing
+  }
+
+  /// Only a guest that ran is run again, and only where the target is proven unable to (I1, I8).
+  private var sourceMayBeContinued: Bool {
+    sourceRunStateIsFresh && guestRun.verdict == .ran && sourceResumption == .notTried
+      && targetIsProvenUnableToRun
+  }
+
+  /// I1: the source may run, since the target cannot.
+  var targetIsProvenUnableToRun: Bool {
+    grant.allowsSourceToResume(
+      targetDisarmed: targetDisarmed, monitorEnded: !target.isConnected,
+      processExited: target.hasExited && grantConnectionIsUnbroken, fenced: target.isFenced,
+      ownershipWithSource: handOver.isWithSource)
+  }
+
+  /// Mirrors that do not end by force hang on their connection: break it.
+  private mutating func yankBeforeResuming(_ effects: inout [EngineEffect]) {
+    if !alarms.isSet(.yank), !yankSent { alarms.set(.yank, now + storage.yankLimit) }
+    guard alarms.takeDue(.yank, at: now), !yankSent, source.outOfBandIsReady else { return }
+    yankSent = true
+    effects.append(.sendOutOfBand(.yank(nodes: yankableNodes), to: .source))
+  }
+
+  private mutating func endMirrors(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    let areEnded = endMirrorsByForce(takenOverToo: false, &effects)
+    guard areEnded || alarms.takeDue(.step, at: now) else { return .undoing }
+    if !areEnded { effects.append(.warn(leftovers)) }
+    return advance(to: UndoStep.restoring, limit: Self.quitLimit, &effects)
+  }
+
+  // MARK: - Our settings
+
+  private mutating func restore(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    if !restoreSent {
+      restoreSent = true
+      for side in Side.allCases where self[side].isConnected {
+        let settings = side == .source ? sourceSettings : targetSettings
+        for command in settings?.restoringCommands ?? [] { ask(command, side, &effects) }
+      }
+    }
+    let isWaiting = Side.allCases.contains { !awaited.isEmpty($0) && self[$0].isConnected }
+    if isWaiting, !alarms.takeDue(.step, at: now) { return .undoing }
+    return conclude(&effects)
+  }
+
+  private mutating func conclude(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    conclusion = failureConclusion()
+    return .ended
+  }
+}

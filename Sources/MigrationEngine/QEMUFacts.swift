@@ -1,0 +1,24 @@
+/// What is known of one QEMU, from its monitor, from the kernel and from the host program.
+struct QEMUFacts: Sendable {
+  var release: QEMURelease?
+  var isConnected = false
+  /// Commands can be sent out of band.
+  var outOfBandIsReady = false
+  /// Why its monitor was given up; nil while it is connected or being tried.
+  var trouble: MonitorTrouble?
+  /// The kernel says that its process is gone.
+  var hasExited = false
+  /// The host program says that it cannot run.
+  var isFenced = false
+  /// What `query-status` said last, kept up to date by STOP and RESUME.
+  var runState: RunState?
+  /// This migration's status, as this side sees it.
+  var status = MigrationStatus.none
+  /// QEMU's own words for a failed migration.
+  var errorDescription: String?
+
+  /// It cannot run now, nor later by itself.
+  var isProvenDead: Bool { hasExited || isFenced }
+  /// Nothing more is to be heard from it.
+  var isOutOfReach: Bool { !isConnected && (isProvenDead || trouble != nil) }
+}
