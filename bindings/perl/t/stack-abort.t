@@ -1,5 +1,5 @@
-# A migration that is interrupted, or whose target dies: the guest goes on at the source, and another
-# attempt succeeds.
+# A migration that is interrupted, or whose target dies: the guest goes on at the source, and
+# another attempt succeeds.
 use strict;
 use warnings;
 

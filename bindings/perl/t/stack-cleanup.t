@@ -12,8 +12,8 @@ if (my $reason = SwitchoverTest::Cluster::unavailable()) {
     plan skip_all => $reason;
 }
 
-# Runs a script that makes a cluster with one VM, says where, and ends as it is told to. The process id
-# namespaces of its nodes, and its folder, are returned when it has ended.
+# Runs a script that makes a cluster with one VM, says where, and ends as it is told to. The process
+# id namespaces of its nodes, and its folder, are returned when it has ended.
 sub ended_by {
     my ($ending, $signal) = @_;
     my $script = 'use SwitchoverTest::Cluster; $| = 1;'

@@ -3,10 +3,11 @@
 #
 # bench.pl [--rounds N] [--cases idle,disk,dirty] [--version 7.2] [--with 'PERL OPTIONS' …]
 #
-# Each --with names one more variant: options for the perl of the stack on the source node, for example
-# --with '-I/checkout/bindings/perl/blib/lib -MQEMU::Switchover::QemuServer'. The rounds of all
-# variants are interleaved, so that a busy machine is busy for all of them, and the floor (plain QEMU,
-# started by itself at the target) is measured between them. A row is the median and the range in ms.
+# Each --with names one more variant: options for the perl of the stack on the source node, for
+# example --with '-I/checkout/bindings/perl/blib/lib -MQEMU::Switchover::QemuServer'. The rounds of
+# all variants are interleaved, so that a busy machine is busy for all of them, and the floor (plain
+# QEMU, started by itself at the target) is measured between them. A row is the median and the range
+# in ms.
 use strict;
 use warnings;
 

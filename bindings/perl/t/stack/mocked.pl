@@ -1,9 +1,10 @@
 #!/usr/bin/perl
-# The stack in its pure mocked form: no socket, no process, no QEMU. Everything below the migration class
-# is replaced, each call is written down, and a transcript of all scenarios goes to standard output.
+# The stack in its pure mocked form: no socket, no process, no QEMU. Everything below the migration
+# class is replaced, each call is written down, and a transcript of all scenarios goes to standard
+# output.
 #
-# perl -T -I lib mocked.pl [MODULE]: the module is loaded after the mocks are in place; `-MMODULE` loads
-# one before them. Whatever is loaded, the transcript must stay the same to the letter.
+# perl -T -I lib mocked.pl [MODULE]: the module is loaded after the mocks are in place; `-MMODULE`
+# loads one before them. Whatever is loaded, the transcript must stay the same to the letter.
 use strict;
 use warnings;
 

@@ -1,8 +1,8 @@
 # Two nodes on one machine, with the stack installed on both and a real sshd each.
 #
 # A node is a process in mount, host name and process id namespaces of its own (stack/node-init), so
-# that /run/qemu-server means another folder on each, as on two machines, and nothing in the stack has
-# to know. Both see the same cluster folder as /run/pve. From outside, a node's /run is
+# that /run/qemu-server means another folder on each, as on two machines, and nothing in the stack
+# has to know. Both see the same cluster folder as /run/pve. From outside, a node's /run is
 # FOLDER/NAME/run. When the node's first process ends, everything on it ends.
 package SwitchoverTest::Cluster;
 
@@ -213,7 +213,7 @@ END {
 
 # ---- Commands on a node
 
-# Starts a command on the node. The task { lines => [[TIME, TEXT], …], exit => undef until it ended }
+# Starts a command on the node. The task { lines => [[TIME, TEXT], …], exit => undef until its end }
 # fills up while the loop runs.
 sub start {
     my ($self, $node, @command) = @_;
@@ -280,14 +280,13 @@ sub signal_worker {
 # ---- Virtual machines
 
 # Makes and starts a VM on alpha, and waits for its first ticks. Options: version of QEMU, memory in
-# MiB, disk_bytes for one local disk, dirty_pages_per_tick and dirty_bytes of the guest, and `config`
-# with further lines.
+# MiB, disk_bytes for one local disk, dirty_pages_per_tick and dirty_bytes of the guest, and
+# `config` with further lines.
 sub start_vm {
     my ($self, $vmid, %options) = @_;
     my $folder = $self->{folder};
     my $image = "$folder/guest/$vmid.img";
-    SwitchoverTest::Guest::write_boot_image($image,
-        map { $_ => $options{$_} } grep { defined $options{$_} } qw(dirty_pages_per_tick dirty_bytes));
+    SwitchoverTest::Guest::write_boot_image($image, %options);
     my %config = (
         emulator => SwitchoverTest::QEMU::binary($options{version} // '7.2'),
         memory => $options{memory} // 128,

@@ -1,14 +1,16 @@
 # A guest in one sector. It writes an eight-digit counter and a newline to the first serial port a
 # thousand times a second, and between the ticks fills as many pages of memory as it is told to.
 #
-# It runs in real mode with a 4 GiB data segment. The timer interrupt (vector 8) prints; the main loop
-# halts until the next tick, then walks through the memory above 2 MiB. What it counts lies at 0x600,
-# in a page without code, as an emulator must translate code anew after each write to its page.
+# It runs in real mode with a 4 GiB data segment. The timer interrupt (vector 8) prints; the main
+# loop halts until the next tick, then walks through the memory above 2 MiB. What it counts lies at
+# 0x600, in a page without code, as an emulator must translate code anew after each write to its
+# page.
 #
-# Each tick switches the processor's write protection on or off. That means nothing in real mode, but it
-# makes the emulator forget its address translations: before 9.0 QEMU's own emulation does not mark a
-# page dirty again, after a pass of the migration, while its translation is still in use, and the target
-# goes on from an old copy of the page. With hardware virtualisation nothing of the sort happens.
+# Each tick switches the processor's write protection on or off. That means nothing in real mode,
+# but it makes the emulator forget its address translations: before 9.0 QEMU's own emulation does
+# not mark a page dirty again, after a pass of the migration, while its translation is still in use,
+# and the target goes on from an old copy of the page. With hardware virtualisation nothing of the
+# sort happens.
 package SwitchoverTest::Guest;
 
 use strict;
@@ -76,8 +78,8 @@ ffff00000092cf00
 0f00 d87c0000   ; 7ce8 their limit and address
 MACHINE_CODE
 
-# The boot sector of a guest. Option dirty_pages_per_tick: pages written after each tick (default 0);
-# dirty_bytes: the memory that they walk through (default 32 MiB).
+# The boot sector of a guest. Option dirty_pages_per_tick: pages written after each tick (default
+# 0); dirty_bytes: the memory that they walk through (default 32 MiB). Others are not looked at.
 sub boot_sector {
     my (%options) = @_;
     my $limit = $FIRST_DIRTIED_BYTE + ($options{dirty_bytes} // 32 * 1024 ** 2);

@@ -8,13 +8,12 @@ use SwitchoverTest::Guest;
 use SwitchoverTest::QEMU;
 use SwitchoverTest::Ticks;
 
-# Starts both in the folder; the guest ticks in the source when this returns. Options: version of QEMU,
-# memory in MiB, and what the guest shall dirty.
+# Starts both in the folder; the guest ticks in the source when this returns. Options: version of
+# QEMU, memory in MiB, and what the guest shall dirty.
 sub start {
     my ($class, $loop, $folder, %options) = @_;
     my $image = "$folder/guest.img";
-    SwitchoverTest::Guest::write_boot_image($image,
-        map { $_ => $options{$_} } grep { defined $options{$_} } qw(dirty_pages_per_tick dirty_bytes));
+    SwitchoverTest::Guest::write_boot_image($image, %options);
     my $self = bless { loop => $loop, folder => $folder }, $class;
     for my $side (qw(source target)) {
         $self->{ticks}{$side} = SwitchoverTest::Ticks->new($loop, "$folder/$side.serial");
@@ -46,7 +45,7 @@ sub migrate {
 
 sub stop {
     my ($self) = @_;
-    $self->{$_}->stop() for qw(source target);
+    $self->{$_}->stop() for qw(target source);
     $_->close_all() for values %{ $self->{ticks} };
     return;
 }

@@ -204,8 +204,8 @@ sub nbd_stop {
     return;
 }
 
-# Ends the QEMU process at once, as the guest does not live in it any more (or must not), and removes
-# what even one that is dead already has left.
+# Ends the QEMU process at once, as the guest does not live in it any more (or must not), and
+# removes what even one that is dead already has left.
 sub vm_stop {
     my ($vmid) = @_;
     my $pid = check_running($vmid);

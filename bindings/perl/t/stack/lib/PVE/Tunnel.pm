@@ -1,4 +1,5 @@
-# The ssh connection of a migration: a command channel on its pipes, forwarded unix sockets beside it.
+# The ssh connection of a migration: a command channel on its pipes, forwarded unix sockets beside
+# it.
 package PVE::Tunnel;
 
 use strict;

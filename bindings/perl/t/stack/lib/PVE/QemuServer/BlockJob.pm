@@ -8,8 +8,8 @@ use JSON ();
 
 use PVE::QemuServer::Monitor qw(mon_cmd qmp_cmd);
 
-# Starts the mirror of one drive. Its job is in the hash before QEMU is asked, as an interruption may
-# leave it unknown whether it exists.
+# Starts the mirror of one drive. Its job is in the hash before QEMU is asked, as an interruption
+# may leave it unknown whether it exists.
 sub mirror {
     my ($vmid, $drive_id, $uri, $by_node, $jobs) = @_;
     $uri =~ /\Anbd:unix:([^:]+):exportname=([^:]+)\z/ or die "'$uri' is no NBD address\n";
