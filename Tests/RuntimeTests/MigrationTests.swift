@@ -46,7 +46,7 @@ extension RuntimeTests {
       #expect(try loop.wait { migration.isHandOverWanted || migration.isFinished })
       #expect(migration.isHandOverWanted)
       #expect(migration.phase == .handingOver)
-      #expect(try pair.source.monitor.runState() == "postmigrate")
+      #expect(eventually { (try? pair.source.monitor.runState()) == "postmigrate" })
       #expect(try pair.target.monitor.runState() == "paused")
       migration.isHandOverWanted = false
       try migration.request(.handedOver(.done))

@@ -291,19 +291,21 @@ extension RuntimeTests {
     }
 
     private static func readCommands(from number: Int32, count: Int) -> [Int64] {
-      var bytes: [UInt8] = []
+      var line = Data()
       var found: [Int64] = []
       var buffer = [UInt8](repeating: 0, count: 1 << 16)
-      var start = 0
       while found.count < count {
         let received = recv(number, &buffer, buffer.count, 0)
         if received <= 0 { break }
-        bytes += buffer[..<received]
-        while let end = bytes[start...].firstIndex(of: 10) {
-          let value = bytes[start..<end].withUnsafeBytes { try? JSONText.decode($0) }
+        var rest = Data(buffer[..<received])
+        while let end = rest.firstIndex(of: 10) {
+          line.append(rest[..<end])
+          rest = Data(rest[(end + 1)...])
+          let value = line.withUnsafeBytes { try? JSONText.decode($0) }
           if let number = value?["arguments"]?["number"]?.int64 { found.append(number) }
-          start = end + 1
+          line = Data()
         }
+        line.append(rest)
       }
       return found
     }
