@@ -69,6 +69,8 @@ let package = Package(
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
     .testTarget(name: "RuntimeTests", dependencies: ["Runtime", "Platform"]),
     .testTarget(
+      name: "CLITests", dependencies: ["CLI", "QEMUHarness", "DemoGuest", "CSwitchover"]),
+    .testTarget(
       name: "QEMUTests", dependencies: ["QEMUHarness", "CSwitchover", "SwitchoverABI"]),
   ],
   swiftLanguageModes: [.v6]
