@@ -57,15 +57,10 @@ public final class HarnessMonitor: Sendable {
     _ = try execute("qmp_capabilities", outOfBand ? ["enable": ["oob"]] : [:])
   }
 
-  /// Connects to a monitor that listens on a unix socket.
-  public convenience init(path: String, outOfBand: Bool = false) throws {
-    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-    guard descriptor >= 0 else { throw HarnessError.system("socket", code: errno) }
-    guard withUnixAddress(path, { Glibc.connect(descriptor, $0, $1) }) == 0 else {
-      let code = errno
-      Glibc.close(descriptor)
-      throw HarnessError.system("connect to \(path)", code: code)
-    }
+  /// Connects to a monitor that listens.
+  public convenience init(_ endpoint: Endpoint, outOfBand: Bool = false) throws {
+    let descriptor = endpoint.connect()
+    guard descriptor >= 0 else { throw HarnessError.system("connect to \(endpoint)", code: errno) }
     try self.init(descriptor: descriptor, outOfBand: outOfBand)
   }
 
@@ -84,6 +79,11 @@ public final class HarnessMonitor: Sendable {
   /// Whether QEMU or this side has ended the connection.
   public var isClosed: Bool {
     state.withLock { $0.isClosed }
+  }
+
+  /// Waits until the connection has ended.
+  public func waitForClose(upTo limit: Duration = commandLimit) -> Bool {
+    state.wait(upTo: limit) { $0.isClosed ? true : nil } ?? false
   }
 
   /// Sends a command and returns what QEMU returns; an error reply is a `CommandError`.
@@ -157,17 +157,43 @@ public final class HarnessMonitor: Sendable {
     return event
   }
 
-  /// Waits until the migration has had a status; needs the capability `events`.
+  /// Waits until the migration has had one of some statuses; needs the capability `events`.
+  ///
+  /// A migration that ends otherwise is an error at once.
   @discardableResult
   public func waitForMigration(
-    _ status: String, after count: Int = 0, upTo limit: Duration = commandLimit
+    _ statuses: String..., after count: Int = 0, upTo limit: Duration = commandLimit
   ) throws -> Event {
-    try waitForEvent("MIGRATION", after: count, upTo: limit) { $0["status"]?.string == status }
+    let awaited = Set(statuses)
+    let event = try waitForEvent("MIGRATION", after: count, upTo: limit) {
+      let status = $0["status"]?.string ?? ""
+      return awaited.contains(status) || Self.lastStatuses.contains(status)
+    }
+    guard let status = event.data["status"]?.string, awaited.contains(status) else {
+      throw HarnessError("the migration went to \(event.data) and not to \(awaited.sorted())")
+    }
+    return event
   }
+
+  /// Migration statuses that no other follows.
+  private static let lastStatuses: Set = ["completed", "failed", "cancelled"]
 
   /// The run state that `query-status` names.
   public func runState() throws -> String {
     try execute("query-status")["status"]?.string ?? ""
+  }
+
+  /// Waits until `query-status` names a run state, for those that no event announces.
+  ///
+  /// `postmigrate` is one: it comes a little after `completed`, and QEMU refuses `cont` before.
+  public func waitForRunState(_ state: String, upTo limit: Duration = commandLimit) throws {
+    let deadline = MonotonicTime.now + limit
+    var current = try runState()
+    while current != state {
+      guard .now < deadline else { throw HarnessError("the run state is \(current), not \(state)") }
+      usleep(1000)
+      current = try runState()
+    }
   }
 
   /// The migration status that `query-migrate` names, or an empty text if there was none.

@@ -9,7 +9,7 @@ public final class TemporaryDirectory: Sendable {
   public init() throws {
     var template = Array("/tmp/swo-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else { throw HarnessError.system("mkdtemp", code: errno) }
-    path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+    path = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
 
   deinit {
@@ -41,7 +41,7 @@ func writeFile(_ bytes: [UInt8], to path: String) throws {
 }
 
 /// Reads a whole file; nil if it cannot be read.
-func readFile(_ path: String) -> [UInt8]? {
+public func readFile(_ path: String) -> [UInt8]? {
   let descriptor = open(path, O_RDONLY | O_CLOEXEC)
   guard descriptor >= 0 else { return nil }
   defer { close(descriptor) }
