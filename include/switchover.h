@@ -221,8 +221,10 @@ int swo_migration_set_name(swo_migration *migration, const char *name);
  * both sides. */
 int swo_migration_set_monitor(swo_migration *migration, int side, const char *address);
 
-/* A second monitor of the same QEMU, used out of band only. Optional. */
-int swo_migration_set_oob_monitor(swo_migration *migration, int side, const char *address);
+/* A second monitor of the source's QEMU, used out of band only: it breaks an NBD connection that stalls
+ * at the switchover, while the guest stands and QEMU answers nobody else. Optional; advisable with local
+ * disks. */
+int swo_migration_set_oob_monitor(swo_migration *migration, const char *address);
 
 /* The uri that the source migrates to, as QEMU writes it: "unix:/path", "tcp:host:port", "fd:name".
  * Required. Plain tcp to an address that is not loopback warns: the guest's memory travels readable. */
@@ -253,6 +255,54 @@ int swo_migration_set_capability(swo_migration *migration, const char *name, int
 
 /* A migration parameter for both sides, as JSON, such as ("multifd-channels", "4"). At most 32. */
 int swo_migration_set_parameter(swo_migration *migration, const char *name, const char *json);
+
+/* ---- Migration: local disks -------------------------------------------------------------------- */
+
+/* The source's way to the target's NBD server: "unix:/path" or "tcp:host:port". Required with disks that
+ * the library mirrors. listen_address, in the same form, is where the target is told to listen; NULL:
+ * its server runs already. */
+int swo_migration_set_nbd(
+    swo_migration *migration, const char *address, const char *listen_address);
+
+/* Adds a disk that the library mirrors: device is the source's node or drive name, export_name the
+ * target's NBD export, target_node the target's node behind it where the library is to add the export
+ * (NULL: it is there), bandwidth in bytes a second (0: no limit). At most 64 disks. */
+int swo_migration_add_disk(
+    swo_migration *migration, const char *device, const char *export_name, const char *target_node,
+    uint64_t bandwidth);
+
+/* Adds a disk whose mirror the host program has started as block job job_id. write_blocking 1 says that
+ * it was started with copy-mode write-blocking. node is the NBD client's node on the source, for yank and
+ * removal (NULL: not known). The mirror is ended and dismissed after a success and left alone otherwise,
+ * unless the source has to be resumed after `completed`. */
+int swo_migration_take_over_mirror(
+    swo_migration *migration, const char *device, const char *job_id, int write_blocking,
+    const char *node);
+
+/* How long the mirrors may take to get in sync before the migration fails, milliseconds; 0 (default): no
+ * limit. */
+int swo_migration_set_sync_deadline(swo_migration *migration, uint64_t milliseconds);
+
+/* How long the guest may stand at STOP before stalled NBD connections are broken out of band, and how
+ * long mirrors may take to end in pre-switchover before the switchover is called off, milliseconds, 50 to
+ * 600000. Defaults: 2000 and 5000. */
+int swo_migration_set_storage_limits(
+    swo_migration *migration, uint32_t yank_ms, uint32_t drain_ms);
+
+/* Whether the order with one round trip less may be used, where QEMU's release is known to bear it
+ * (default 1). With 0 the mirrors are ended in pre-switchover. */
+int swo_migration_set_fast_order(swo_migration *migration, int allowed);
+
+/* The number of disks, and one disk's progress (index from 0): name, bytes copied, bytes in all. */
+int swo_migration_disk_count(const swo_migration *migration);
+int swo_migration_disk(
+    const swo_migration *migration, int index, const char **device_out, uint64_t *done_out,
+    uint64_t *total_out);
+
+/* A journal for swo_recover(), at this absolute path: the intent is durable there before anything is
+ * changed, and the outcome after the end. Its folder must exist. Without a journal recovery has only what
+ * both QEMUs say. Optional. */
+int swo_migration_set_journal(swo_migration *migration, const char *path);
 
 /* The time from `migrate` to the switchover after which the migration is cancelled, milliseconds;
  * 0 (default): no limit. */
@@ -349,7 +399,9 @@ typedef SWO_ENUM(swo_failure) {
   SWO_FAILURE_NOT_RESUMED = 15,        /* the target loaded, and does not run */
   SWO_FAILURE_GUEST_OFF = 16,          /* the guest powered off or panicked on the way */
   SWO_FAILURE_OUTCOME_UNKNOWN = 17,    /* a reply was lost and could not be settled */
-  SWO_FAILURE_INTERNAL = 18
+  SWO_FAILURE_INTERNAL = 18,
+  SWO_FAILURE_STORAGE = 19,            /* a mirror, an export or an NBD server; see the text */
+  SWO_FAILURE_JOURNAL = 20             /* the journal could not be written; nothing was changed */
 } swo_failure;
 
 const char *swo_failure_name(int failure);

@@ -36,8 +36,30 @@ public enum Command: Hashable, Sendable {
   case setParameters([ParameterSetting])
   case migrate(uri: String)
   case migrateIncoming(uri: String)
+  case migrateContinue
   case migrateCancel
   case announceSelf
+  // Storage.
+  case queryCommands
+  case queryBlockNodes
+  case queryBlockDevices
+  case queryBlockExports
+  case queryBlockJobs
+  case nbdServerStart(NBDAddress)
+  case nbdServerStop
+  case blockExportAdd(id: String, node: String, name: String)
+  case blockdevAdd(node: String, address: NBDAddress, exportName: String)
+  case blockdevDel(node: String)
+  case blockdevMirror(job: String, device: String, target: String, speed: UInt64)
+  case driveMirror(
+    job: String, device: String, address: NBDAddress, exportName: String, node: String,
+    speed: UInt64)
+  /// Makes a running mirror write-blocking (8.2+).
+  case blockJobChange(job: String)
+  case blockJobCancel(job: String, force: Bool)
+  case jobDismiss(job: String)
+  /// Out of band: breaks the connections of these nodes.
+  case yank(nodes: [String])
 }
 
 /// What became of a command.
@@ -57,6 +79,10 @@ public enum Answer: Hashable, Sendable {
   case parameters([ParameterSetting])
   case machineType(String)
   case memorySize(bytes: UInt64)
+  case commands([String])
+  case blockNodes([BlockNodeReport])
+  case blockExports([BlockExportReport])
+  case blockJobs([BlockJobReport])
   /// A reply without the members that it must have; it decides nothing (I7).
   case unreadable
 }
@@ -72,10 +98,40 @@ public struct Refusal: Hashable, Sendable {
   }
 }
 
+/// A block node, or the medium of a drive.
+public struct BlockNodeReport: Hashable, Sendable {
+  /// The node's name, or the drive's.
+  public var name: String
+  /// Bytes that the guest sees.
+  public var virtualSize: UInt64
+  public var isReadOnly: Bool
+
+  public init(name: String, virtualSize: UInt64, isReadOnly: Bool) {
+    self.name = name
+    self.virtualSize = virtualSize
+    self.isReadOnly = isReadOnly
+  }
+}
+
+/// A block export.
+public struct BlockExportReport: Hashable, Sendable {
+  public var id: String
+  public var type: String
+  public var node: String
+
+  public init(id: String, type: String, node: String) {
+    self.id = id
+    self.type = type
+    self.node = node
+  }
+}
+
 /// The members of `query-migrate` that the engine uses; each may be missing.
 public struct MigrationReport: Hashable, Sendable {
   public var status: MigrationStatus = .none
   public var errorDescription: String?
+  /// `socket-address` is there: a target that listens.
+  public var listens = false
   public var blockedReasons: [String] = []
   public var ramTotalBytes: UInt64?
   public var ramTransferredBytes: UInt64?
@@ -102,6 +158,11 @@ public enum QEMUEvent: Hashable, Sendable {
   case guestPanicked
   case migration(MigrationStatus)
   case migrationPass(UInt64)
+  case blockJobReady(job: String)
+  /// `error` is QEMU's own text; with it the job failed.
+  case blockJobCompleted(job: String, error: String?)
+  case blockJobCancelled(job: String)
+  case jobStatusChanged(job: String, status: String)
   /// Anything else; it changes nothing (I7).
   case other(String)
 }
@@ -125,10 +186,16 @@ public enum EngineInput: Hashable, Sendable {
   case fenced(Side)
   /// The monitor greeted and negotiated, for the first time or again.
   case monitorReady(Side, QEMURelease)
-  /// The connection ended; its commands in flight were reported as lost before this.
+  /// The connection ended; its commands in flight are reported as lost after this.
   case monitorLost(Side)
   /// Trying again was given up.
   case monitorUnavailable(Side, MonitorTrouble)
+  /// The intent record is durable.
+  case intentStored
+  /// It cannot be made durable; `text` says why.
+  case intentNotStored(text: String)
+  /// The out-of-band monitor of a side can be used, or not any more.
+  case outOfBandChanged(Side, isReady: Bool)
   /// The process behind the monitor exited: the kernel says so.
   case processExited(Side)
   /// `roundTrip` is the time from its sending to its reply.
@@ -143,9 +210,13 @@ public enum EngineInput: Hashable, Sendable {
 public enum EngineEffect: Hashable, Sendable {
   /// Send a command; its reply, or its loss, comes back as `replied`.
   case send(Command, to: Side)
+  /// The same through the side's out-of-band monitor.
+  case sendOutOfBand(Command, to: Side)
   case phaseChanged(MigrationPhase)
   case progressed
   case handOverWanted
+  /// Make the intent durable; `intentStored` or `intentNotStored` follows.
+  case storeIntent
   /// Close a side's monitor, so that others can use it.
   case letGo(of: Side)
   /// Open it again.

@@ -18,6 +18,8 @@ public enum FailureCode: Int, Hashable, Sendable, CaseIterable {
   case guestOff = 16
   case outcomeUnknown = 17
   case internalContradiction = 18
+  case storage = 19
+  case journal = 20
 }
 
 /// What went wrong, in fields for programs and one sentence for people.

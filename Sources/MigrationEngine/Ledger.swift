@@ -30,8 +30,9 @@ public struct Ledger: Sendable {
 
   private var sourceClock = ClockRelation()
   private var targetClock = ClockRelation()
-  /// Both QEMUs run on this machine: they share one clock, and nothing has to be estimated.
-  public var clocksAreOne = false
+  /// Our monotonic clock minus the wall clock that both QEMUs stamp with, microseconds, where both run
+  /// on this machine: then nothing has to be estimated.
+  var sharedOffset: Int64?
 
   private var stopped: Int64?
   private var sourceCompleted: Int64?
@@ -71,13 +72,16 @@ public struct Ledger: Sendable {
   /// Source STOP → target RESUME, microseconds; nil while one of them is missing.
   public var blackout: Int64? {
     guard let stopped, let resumed else { return nil }
-    let shift = clocksAreOne ? 0 : difference(targetClock.offset ?? 0, sourceClock.offset ?? 0)
+    let shift =
+      sharedOffset != nil
+      ? 0 : difference(targetClock.offset ?? 0, sourceClock.offset ?? 0)
     return difference(resumed, stopped).addingReportingOverflow(shift).partialValue
   }
 
   /// How far `blackout` can be off, microseconds: 0 when both QEMUs share a clock.
   public var error: Int64 {
-    clocksAreOne ? 0 : sourceClock.error.addingReportingOverflow(targetClock.error).partialValue
+    sharedOffset != nil
+      ? 0 : sourceClock.error.addingReportingOverflow(targetClock.error).partialValue
   }
 
   /// The parts in order of time; empty before the blackout is over.
@@ -95,7 +99,7 @@ public struct Ledger: Sendable {
       border = clamped
     }
     func ours(_ instant: Int64?) -> Int64? {
-      guard let instant, let offset = sourceClock.offset else { return nil }
+      guard let instant, let offset = sharedOffset ?? sourceClock.offset else { return nil }
       return difference(difference(instant, offset), stopped)
     }
     add("last RAM and device state", until: sourceCompleted.map { difference($0, stopped) })

@@ -80,7 +80,13 @@ extension MigrationEngine {
       return failed(
         .source, .off, "start the guest afresh where its configuration is; end the target", end)
     }
-    if grant.targetRuns { return failed(.target, .running, "end the source's QEMU", end) }
+    if grant.targetRuns {
+      return target.isProvenDead
+        ? failed(
+          .target, .off,
+          "the guest ran on the target: start it afresh there; the source must not be resumed", end)
+        : failed(.target, .running, "end the source's QEMU", end)
+    }
     if source.isProvenDead { return conclusionWithDeadSource(failed) }
     if source.status == .completed { return conclusionAfterCompleted(failed) }
     if source.isOutOfReach, migrateSent, !source.status.isFinal {
@@ -122,6 +128,12 @@ extension MigrationEngine {
       return failed(
         .nobody, .paused,
         "find out who holds the image, then 'cont' on the target, or switchover recover", .failed)
+    }
+    if grant.mayHaveReached, target.hasExited, !grantConnectionIsUnbroken {
+      return failed(
+        .nobody, .off,
+        "the guest may have run on the target before its QEMU ended: start it afresh rather than resume "
+          + "the source", .failed)
     }
     if grant.mayHaveReached, grant.state != .withHostProgram || !handOver.isWithSource {
       return failed(

@@ -14,6 +14,9 @@ extension MigrationEngine {
       self[side].isConnected = false
       self[side].trouble = trouble
     case .processExited(let side): self[side].hasExited = true
+    case .intentStored: intent = .stored
+    case .intentNotStored(let text): intent = .failed(text)
+    case .outOfBandChanged(let side, let isReady): self[side].outOfBandIsReady = isReady
     case .replied(let side, let command, let reply, let roundTrip):
       replied(side, command, reply, roundTrip, &effects)
     case .eventArrived(let side, let event, let timestamp):
@@ -36,9 +39,17 @@ extension MigrationEngine {
   private mutating func monitorReady(
     _ side: Side, _ release: QEMURelease, _ effects: inout [EngineEffect]
   ) {
+    if side == .target {
+      if grant.state != .never { grantConnectionIsUnbroken = false }
+      // What it said before says nothing now.
+      target.runState = nil
+    }
     self[side].isConnected = true
     self[side].trouble = nil
     self[side].release = release
+    if side == .source, !mirrors.isEmpty, phase != .preflight, phase != .connecting {
+      poll(.queryBlockJobs, side, &effects)
+    }
     guard migrateSent else { return }
     // Events were lost while nobody was attached: ask for the level of everything once.
     poll(.queryStatus, side, &effects)
@@ -68,6 +79,7 @@ extension MigrationEngine {
     case (.migrate, .source):
       migrateReplied(reply)
     default:
+      if storageReplied(side, command, reply, &effects) { return }
       commandOfStepReplied(side, command, reply, &effects)
     }
   }
@@ -81,6 +93,10 @@ extension MigrationEngine {
       if side == .source, state == .shutdown, source.status != .completed { guestIsOff = true }
     case .migration(let report):
       if side == .source { sourceReported(report, &effects) } else { targetReported(report) }
+    case .blockJobs(let reports):
+      if side == .source, phase != .preflight { mirrors.reported(reports) }
+    case .blockNodes(let nodes):
+      if side == .source { sourceNodes += nodes }
     default:
       break
     }
@@ -175,6 +191,10 @@ extension MigrationEngine {
     case .migrationPass(let pass):
       progress.pass = max(progress.pass ?? 0, pass)
       if progress.predictedBlackoutMicroseconds == nil { effects.append(.progressed) }
+    case .blockJobReady(let job): mirrors.becameReady(job)
+    case .blockJobCompleted(let job, let error): mirrors.completed(job, error: error)
+    case .blockJobCancelled(let job): mirrors.cancelled(job)
+    case .jobStatusChanged(let job, let status): mirrors.statusChanged(job, to: status)
     case .reset, .suspend, .wakeup, .guestPanicked, .other: break
     }
   }
@@ -189,7 +209,9 @@ extension MigrationEngine {
       target.runState = .paused
     case .migration(let status):
       if migrateSent { targetStatus(status) }
-    case .shutdown, .migrationPass, .reset, .suspend, .wakeup, .guestPanicked, .other: break
+    case .shutdown, .migrationPass, .reset, .suspend, .wakeup, .guestPanicked, .other,
+      .blockJobReady, .blockJobCompleted, .blockJobCancelled, .jobStatusChanged:
+      break
     }
   }
 

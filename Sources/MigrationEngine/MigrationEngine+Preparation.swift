@@ -48,7 +48,9 @@ extension MigrationEngine {
     targetDisarmed = false
     for side in Side.allCases {
       preflight[side].release = self[side].release
-      for question in Preflight.questions { ask(question, side, &effects) }
+      for question in Preflight.questions(side, hasDisks: !mirrors.isEmpty) {
+        ask(question, side, &effects)
+      }
     }
     alarms.set(.step, now + Self.stepLimit)
   }
@@ -87,7 +89,25 @@ extension MigrationEngine {
         return .undoing
       }
       targetDisarmed = true
+      return storeIntent(&effects)
+    }
+  }
+
+  /// What we are about to change is on disk before it is changed, so that `recover` can put it back.
+  private mutating func storeIntent(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    guard options.isJournaled else { return .preparing }
+    switch intent {
+    case .notAsked:
+      intent = .asked
+      effects.append(.storeIntent)
+      return .preflight
+    case .asked:
+      return .preflight
+    case .stored:
       return .preparing
+    case .failed(let text):
+      undoReason = Failure(.journal, text: "the journal could not be written: \(text)")
+      return .undoing
     }
   }
 
@@ -101,7 +121,11 @@ extension MigrationEngine {
       undoReason = failure
       return .undoing
     }
-    for remark in preflight.remarks() { effects.append(.warn(remark)) }
+    for remark in preflight.remarks(
+      hasOutOfBandMonitor: source.outOfBandIsReady, hasDisks: !mirrors.isEmpty)
+    {
+      effects.append(.warn(remark))
+    }
     if options.checkOnly {
       conclusion = Conclusion(end: .completed, owner: .source, guest: guestOnSource)
       return .ended
@@ -132,6 +156,8 @@ extension MigrationEngine {
       return
     case .refused(let refusal):
       switch phase {
+      case .preparing where isGuessedIncoming(command):
+        effects.append(.log("target listens already: \(refusal.text)"))
       case .preflight, .preparing:
         if undoReason == nil { undoReason = refused(side, command.qmpName, refusal) }
       default:
@@ -146,6 +172,12 @@ extension MigrationEngine {
           text: "\(side) did not answer '\(command.qmpName)' in time")
       }
     }
+  }
+
+  /// `migrate-incoming` was only sent because the target may have been deferred.
+  private func isGuessedIncoming(_ command: Command) -> Bool {
+    guard case .migrateIncoming = command else { return false }
+    return options.incomingURI == nil
   }
 
   private mutating func preparationFailure() -> Failure? {
@@ -174,11 +206,12 @@ extension MigrationEngine {
   }
 
   /// Capabilities for a side, the caller's and those of the switchover itself.
-  private func wantedCapabilities(_ side: Side) -> [CapabilitySetting] {
+  func wantedCapabilities(_ side: Side) -> [CapabilitySetting] {
     var wanted = options.capabilities.map { CapabilitySetting(name: $0.name, on: $0.on) }
     wanted.append(CapabilitySetting(name: "events", on: true))
     wanted.append(CapabilitySetting(name: "return-path", on: provesLoad))
-    wanted.append(CapabilitySetting(name: "pause-before-switchover", on: false))
+    wanted.append(
+      CapabilitySetting(name: "pause-before-switchover", on: side == .source && !mirrors.isEmpty))
     if side == .target {
       // A paused target then holds no image locks; from 10.0 on it is always so.
       wanted.append(CapabilitySetting(name: "late-block-activate", on: true))
@@ -192,7 +225,7 @@ extension MigrationEngine {
   /// 16 TiB/s: QEMU's own default of 128 MiB/s would be the bottleneck.
   private static let unlimitedBandwidth: Int64 = 1 << 44
 
-  private func wantedParameters(_ side: Side) -> [ParameterSetting] {
+  func wantedParameters(_ side: Side) -> [ParameterSetting] {
     var wanted = options.parameters.map { ParameterSetting(name: $0.name, value: $0.value) }
     guard side == .source else { return wanted }
     let bandwidth = options.bandwidthBytesPerSecond
@@ -250,30 +283,7 @@ extension MigrationEngine {
       ask(.migrateIncoming(uri: options.incomingURI ?? options.uri), .target, &effects)
       return .preparing
     default:
-      return .transferring
-    }
-  }
-}
-
-extension Command {
-  /// QMP's name of the command, for texts.
-  public var qmpName: String {
-    switch self {
-    case .queryStatus: "query-status"
-    case .queryMigrate: "query-migrate"
-    case .queryCapabilities: "query-migrate-capabilities"
-    case .queryParameters: "query-migrate-parameters"
-    case .queryMachineType: "qom-get"
-    case .queryMemorySize: "query-memory-size-summary"
-    case .stop: "stop"
-    case .cont: "cont"
-    case .quit: "quit"
-    case .setCapabilities: "migrate-set-capabilities"
-    case .setParameters: "migrate-set-parameters"
-    case .migrate: "migrate"
-    case .migrateIncoming: "migrate-incoming"
-    case .migrateCancel: "migrate_cancel"
-    case .announceSelf: "announce-self"
+      return mirrors.isEmpty ? .transferring : .mirroring
     }
   }
 }

@@ -25,7 +25,7 @@ extension MigrationEngine {
   mutating func decideTransferring(_ effects: inout [EngineEffect]) -> MigrationPhase {
     if undoReason != nil { return .undoing }
     switch source.status {
-    case .completed, .device: return .switchingOver
+    case .completed, .device, .preSwitchover: return .switchingOver
     case .failed, .cancelled: return .undoing
     default: break
     }
@@ -38,6 +38,7 @@ extension MigrationEngine {
     if alarms.takeDue(.poll, at: now) {
       alarms.set(.poll, now + Self.reportInterval)
       poll(.queryMigrate, .source, &effects)
+      if !mirrors.isEmpty { poll(.queryBlockJobs, .source, &effects) }
     }
     return .transferring
   }
@@ -47,6 +48,7 @@ extension MigrationEngine {
       return Failure(
         .guestOff, side: .source, text: "the guest powered off, or was shut down, on its way")
     }
+    if let text = mirrors.failure { return Failure(.storage, side: .source, text: text) }
     if target.isProvenDead {
       return Failure(.targetGone, side: .target, text: "target's QEMU ended during the transfer")
     }
@@ -74,6 +76,8 @@ extension MigrationEngine {
       return decideAfterCompleted(&effects)
     case .failed, .cancelled:
       return .undoing
+    case .preSwitchover where !source.isProvenDead && !source.isOutOfReach:
+      return decidePreSwitchover(&effects)
     default:
       break
     }
@@ -87,6 +91,7 @@ extension MigrationEngine {
     {
       return .transferring
     }
+    yankIfStalled(&effects)
     reconcile([.source], &effects)
     if alarms.takeDue(.standing, at: now), !standingWarned {
       standingWarned = true
@@ -105,6 +110,18 @@ extension MigrationEngine {
       return .undoing
     }
     guard guestRunIsExplained(&effects) else { return .switchingOver }
+    if options.handOver == .external, !mirrors.isEmpty {
+      // The host program resumes the target as soon as it is told: the writers end before that.
+      stopNBD(&effects)
+      if case .failed = nbdStop {
+        undoReason = nbdFailure()
+        return .undoing
+      }
+      guard nbdStop == .stopped || target.isOutOfReach else {
+        reconcile([.target], &effects)
+        return .switchingOver
+      }
+    }
     return provesLoad ? .handingOver : .activating
   }
 
@@ -152,6 +169,7 @@ extension MigrationEngine {
   // MARK: - Handing over
 
   mutating func beginHandingOver(_ effects: inout [EngineEffect]) {
+    if options.handOver != .afterResume { stopNBD(&effects) }
     handOver.offer()
     if options.handOver != .afterResume { ledger.handOverAsked(at: now) }
     if options.handOver == .external {
@@ -218,6 +236,7 @@ extension MigrationEngine {
     case .notOffered, .offered, .handedBack:
       break
     }
+    _ = endMirrorsByForce(takenOverToo: true, &effects)
     watchExternally(&effects)
     return .handingOver
   }
@@ -245,8 +264,11 @@ extension MigrationEngine {
     alarms.set(.poll, now + Self.reconcileInterval)
   }
 
+  /// Writes `cont`, behind the stop of the NBD server where the order is the fast one (I3).
   private mutating func sendGrant(_ effects: inout [EngineEffect]) {
     guard target.isConnected else { return }
+    stopNBD(&effects)
+    guard outsideWritersEnd(beforeNextCommand: nbdStop == .sent) else { return }
     grant.written()
     ledger.grantWritten(at: now)
     ask(.cont, .target, &effects)
@@ -272,7 +294,7 @@ extension MigrationEngine {
     case .never where Grant.isAllowed(grantRequirements):
       // The monitor was away when the grant was due.
       sendGrant(&effects)
-    case .unknown where target.isConnected && awaited.isEmpty(.target):
+    case .unknown where target.isConnected && !grantConnectionIsUnbroken:
       // A new greeting proves that the old connection, and a grant on it, is gone.
       switch target.runState {
       case .paused, .inmigrate: sendGrant(&effects)
@@ -315,6 +337,7 @@ extension MigrationEngine {
         .notResumed, side: .target, command: "cont", errorClass: refusal.errorClass,
         text: "target refused 'cont': \(refusal.text)\(hint)")
     }
+    if let failure = nbdFailure(), !grant.mayHaveReached { return failure }
     if target.isProvenDead || target.status == .failed {
       let reason = target.errorDescription.map { ": \($0)" } ?? ""
       return Failure(
@@ -332,25 +355,46 @@ extension MigrationEngine {
     return nil
   }
 
+  /// The target's NBD server did not stop: an outside writer may reach its disks (I3).
+  private func nbdFailure() -> Failure? {
+    guard case .failed(let refusal) = nbdStop else { return nil }
+    return Failure(
+      .storage, side: .target, command: "nbd-server-stop", errorClass: refusal.errorClass,
+      text:
+        "target refused 'nbd-server-stop': \(refusal.text); an outside writer may still reach its "
+        + "disks (I3)")
+  }
+
   // MARK: - Finishing
 
-  private enum FinishingLimit { static let span = Span.seconds(10) }
+  private enum FinishingStep {
+    static let endingMirrors = 0
+    static let leaving = 1
+  }
+
+  /// How long the order of things may take once the guest runs.
+  static let finishingLimit = Span.seconds(10)
 
   mutating func beginFinishing(_ effects: inout [EngineEffect]) {
     if options.handOver == .external { effects.append(.attach(.target)) }
     if target.isConnected {
       for command in targetSettings?.restoringCommands ?? [] { ask(command, .target, &effects) }
     }
-    if source.isConnected {
-      // QEMU's own figures of the migration, for the ledger.
-      poll(.queryMigrate, .source, &effects)
-      if sourceIsToQuit {
-        ask(.quit, .source, &effects)
-      } else {
-        for command in sourceSettings?.restoringCommands ?? [] { ask(command, .source, &effects) }
-      }
+    // QEMU's own figures of the migration, for the ledger.
+    poll(.queryMigrate, .source, &effects)
+    if let failure = nbdFailure() { effects.append(.warn(failure.text)) }
+    alarms.set(.step, now + Self.finishingLimit)
+  }
+
+  /// The last commands to the source: it ends, or gets its settings back.
+  private mutating func leaveSource(_ effects: inout [EngineEffect]) {
+    step = FinishingStep.leaving
+    guard source.isConnected else { return }
+    if sourceIsToQuit {
+      ask(.quit, .source, &effects)
+    } else {
+      for command in sourceSettings?.restoringCommands ?? [] { ask(command, .source, &effects) }
     }
-    alarms.set(.step, now + FinishingLimit.span)
   }
 
   /// A source is ended only when the guest is certain to be elsewhere.
@@ -363,6 +407,14 @@ extension MigrationEngine {
 
   mutating func decideFinishing(_ effects: inout [EngineEffect]) -> MigrationPhase {
     let isOver = alarms.takeDue(.step, at: now)
+    if step == FinishingStep.endingMirrors {
+      let areEnded = endMirrorsByForce(takenOverToo: true, &effects)
+      guard areEnded || isOver else { return .finishing }
+      if !areEnded { effects.append(.warn(leftovers)) }
+      alarms.set(.step, now + Self.finishingLimit)
+      leaveSource(&effects)
+      return decideFinishing(&effects)
+    }
     if !isOver {
       if !awaited.isEmpty(.target) && target.isConnected { return .finishing }
       if !awaited.isEmpty(.source) && source.isConnected { return .finishing }

@@ -16,7 +16,9 @@ extension MigrationEngine {
     static let endingTarget = 1
     /// Waiting for the source to run again.
     static let resuming = 2
-    static let restoring = 3
+    /// Ending our mirrors on a source that keeps the guest.
+    static let endingMirrors = 3
+    static let restoring = 4
   }
 
   mutating func beginUndoing(_ effects: inout [EngineEffect]) {
@@ -30,6 +32,7 @@ extension MigrationEngine {
     case UndoStep.settling: return settleSource(&effects)
     case UndoStep.endingTarget: return endTarget(&effects)
     case UndoStep.resuming: return resumeSource(&effects)
+    case UndoStep.endingMirrors: return endMirrors(&effects)
     default: return restore(&effects)
     }
   }
@@ -84,7 +87,9 @@ extension MigrationEngine {
 
   /// After the STOP of the switchover nothing cancels (I4); the status then decides by itself.
   private var cancelIsSafe: Bool {
-    !guestRun.stopUnexplained && source.status != .device && source.runState != .finishMigrate
+    if source.status == .preSwitchover { return !isContinued }
+    return !guestRun.stopUnexplained && source.status != .device
+      && source.runState != .finishMigrate
       && source.runState != .postmigrate
   }
 
@@ -132,7 +137,7 @@ extension MigrationEngine {
       if !awaited.contains(.quit, .target) { ask(.quit, .target, &effects) }
       if !alarms.takeDue(.step, at: now) { return .undoing }
     }
-    return advance(to: UndoStep.restoring, limit: Self.quitLimit, &effects)
+    return advance(to: UndoStep.endingMirrors, limit: Self.quitLimit, &effects)
   }
 
   private mutating func awaitHandBack(_ effects: inout [EngineEffect]) -> MigrationPhase {
@@ -152,9 +157,16 @@ extension MigrationEngine {
 
   private mutating func resumeSource(_ effects: inout [EngineEffect]) -> MigrationPhase {
     guard migrateSent, !source.isOutOfReach else {
-      return advance(to: UndoStep.restoring, limit: Self.quitLimit, &effects)
+      return advance(to: UndoStep.endingMirrors, limit: Self.quitLimit, &effects)
     }
     guard source.isConnected else { return .undoing }
+    if source.status == .completed, sourceResumption == .notTried {
+      // A source that runs on with a mirror to a dead target hangs at its first write.
+      guard endMirrorsByForce(takenOverToo: true, &effects) else {
+        yankBeforeResuming(&effects)
+        return alarms.takeDue(.step, at: now) ? conclude(&effects) : .undoing
+      }
+    }
     switch sourceResumption {
     case .refused(let refusal):
       undoReason = Failure(
@@ -172,10 +184,10 @@ extension MigrationEngine {
     case .running, .paused, .suspended, .ioError, .guestPanicked, .shutdown, .internalError,
       .watchdog:
       if sourceRunStateIsFresh {
-        return advance(to: UndoStep.restoring, limit: Self.quitLimit, &effects)
+        return advance(to: UndoStep.endingMirrors, limit: Self.quitLimit, &effects)
       }
     case .postmigrate where sourceRunStateIsFresh && guestRun.verdict != .ran:
-      return advance(to: UndoStep.restoring, limit: Self.quitLimit, &effects)
+      return advance(to: UndoStep.endingMirrors, limit: Self.quitLimit, &effects)
     case .postmigrate where sourceMayBeContinued:
       sourceResumption = .sent
       ask(.cont, .source, &effects)
@@ -191,7 +203,7 @@ extension MigrationEngine {
       poll(.queryStatus, .source, &effects)
     }
     if alarms.takeDue(.step, at: now) {
-      return advance(to: UndoStep.restoring, limit: Self.quitLimit, &effects)
+      return advance(to: UndoStep.endingMirrors, limit: Self.quitLimit, &effects)
     }
     return .undoing
   }
@@ -206,8 +218,23 @@ extension MigrationEngine {
   var targetIsProvenUnableToRun: Bool {
     grant.allowsSourceToResume(
       targetDisarmed: targetDisarmed, monitorEnded: !target.isConnected,
-      processExited: target.hasExited, fenced: target.isFenced,
+      processExited: target.hasExited && grantConnectionIsUnbroken, fenced: target.isFenced,
       ownershipWithSource: handOver.isWithSource)
+  }
+
+  /// Mirrors that do not end by force hang on their connection: break it.
+  private mutating func yankBeforeResuming(_ effects: inout [EngineEffect]) {
+    if !alarms.isSet(.yank), !yankSent { alarms.set(.yank, now + storage.yankLimit) }
+    guard alarms.takeDue(.yank, at: now), !yankSent, source.outOfBandIsReady else { return }
+    yankSent = true
+    effects.append(.sendOutOfBand(.yank(nodes: yankableNodes), to: .source))
+  }
+
+  private mutating func endMirrors(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    let areEnded = endMirrorsByForce(takenOverToo: false, &effects)
+    guard areEnded || alarms.takeDue(.step, at: now) else { return .undoing }
+    if !areEnded { effects.append(.warn(leftovers)) }
+    return advance(to: UndoStep.restoring, limit: Self.quitLimit, &effects)
   }
 
   // MARK: - Our settings

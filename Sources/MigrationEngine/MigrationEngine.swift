@@ -48,13 +48,39 @@ public struct MigrationEngine: Sendable {
   /// `query-status` was asked after the source's final status.
   var sourceRunStateIsFresh = false
   var restoreSent = false
+  /// The connection that carried the grant is still the one we hear: QEMU says RESUME before it lets a
+  /// guest run, so its end without RESUME proves that the guest did not run there.
+  var grantConnectionIsUnbroken = true
+
+  var intent = Intent.notAsked
+
+  enum Intent: Hashable, Sendable {
+    case notAsked, asked, stored
+    case failed(String)
+  }
+
+  var mirrors: MirrorSet
+  /// Nodes and drives of the source, as far as sizes have to agree.
+  var sourceNodes: [BlockNodeReport] = []
+  var nbdStop = NBDStop.notSent
+  /// The check in `pre-switchover` allowed the order with one round trip less.
+  var usesFastOrder = false
+  var preSwitchoverStep = 0
+  var modeChangeAsked = false
+  var yankSent = false
+  /// Indices of the mirrors that were told to end by force.
+  var forceSent: [Int] = []
+  var lastMirrorPoll: MonotonicInstant?
 
   enum SourceResumption: Hashable, Sendable {
     case notTried, sent, accepted, lost
     case refused(Refusal)
   }
 
-  public init(options: MigrationOptions) { self.options = options }
+  public init(options: MigrationOptions) {
+    self.options = options
+    mirrors = MirrorSet(options.storage.disks)
+  }
 
   /// The instant at which `timePassed` is due; nil: nothing to wait for.
   public var nextDeadline: MonotonicInstant? { phase == .ended ? nil : alarms.next }
@@ -64,7 +90,8 @@ public struct MigrationEngine: Sendable {
     switch phase {
     case .idle, .connecting, .preflight, .preparing, .mirroring: true
     case .transferring: !guestRun.stopUnexplained && source.status != .device
-    case .switchingOver, .handingOver, .activating, .finishing, .ended: false
+    case .switchingOver: source.status == .preSwitchover && !isContinued
+    case .handingOver, .activating, .finishing, .ended: false
     case .undoing: undoReason == nil
     }
   }
@@ -102,7 +129,7 @@ public struct MigrationEngine: Sendable {
     case .connecting: decideConnecting()
     case .preflight: decidePreflight(&effects)
     case .preparing: decidePreparing(&effects)
-    case .mirroring: .mirroring
+    case .mirroring: decideMirroring(&effects)
     case .transferring: decideTransferring(&effects)
     case .switchingOver: decideSwitchingOver(&effects)
     case .handingOver: decideHandingOver(&effects)
@@ -118,13 +145,14 @@ public struct MigrationEngine: Sendable {
     switch phase {
     case .preflight: beginPreflight(&effects)
     case .preparing: beginPreparing(&effects)
+    case .mirroring: beginMirroring(&effects)
     case .transferring: beginTransferring(&effects)
     case .switchingOver: beginSwitchingOver(&effects)
     case .handingOver: beginHandingOver(&effects)
     case .activating: beginActivating(&effects)
     case .finishing: beginFinishing(&effects)
     case .undoing: beginUndoing(&effects)
-    case .idle, .connecting, .mirroring, .ended: break
+    case .idle, .connecting, .ended: break
     }
   }
 
@@ -183,7 +211,7 @@ struct AwaitedReplies: Sendable {
 
 /// The instants at which the engine wants to be woken.
 struct Alarms: Sendable {
-  enum Kind: Int, CaseIterable { case poll, step, transferLimit, standing }
+  enum Kind: Int, CaseIterable { case poll, step, transferLimit, standing, yank, drain }
 
   private var instants = [MonotonicInstant?](repeating: nil, count: Kind.allCases.count)
 
@@ -197,6 +225,10 @@ struct Alarms: Sendable {
 
   mutating func set(_ kind: Kind, _ instant: MonotonicInstant) { instants[kind.rawValue] = instant }
 
+  mutating func setEarlier(_ kind: Kind, _ instant: MonotonicInstant) {
+    instants[kind.rawValue] = min(instants[kind.rawValue] ?? instant, instant)
+  }
+
   mutating func clear(_ kind: Kind) { instants[kind.rawValue] = nil }
 
   /// Whether it is due; a due alarm is cleared.
@@ -209,5 +241,60 @@ struct Alarms: Sendable {
 
 extension MigrationEngine {
   /// Both QEMUs run on this machine: the ledger need not estimate their clocks.
-  public mutating func clocksAreOne() { ledger.clocksAreOne = true }
+  ///
+  /// - Parameter offset: our monotonic clock minus this machine's wall clock, microseconds.
+  public mutating func clocksAreOne(offset: Int64) { ledger.sharedOffset = offset }
+}
+
+/// What a later process must know to bring the pair to one owner.
+public struct IntentFacts: Hashable, Sendable {
+  public struct QEMU: Hashable, Sendable {
+    public var release: QEMURelease?
+    /// What it had before we changed it.
+    public var capabilities: [CapabilitySetting]
+    public var parameters: [ParameterSetting]
+  }
+
+  public var source: QEMU
+  public var target: QEMU
+  /// The source's run state at the preflight.
+  public var runState: RunState?
+}
+
+extension MigrationEngine {
+  /// Whether the intent has been made durable.
+  public var intentIsStored: Bool { intent == .stored }
+
+  /// What is about to be changed; complete once the preflight is over.
+  public var intentFacts: IntentFacts {
+    func facts(_ side: Side) -> IntentFacts.QEMU {
+      var settings = (side == .source ? sourceSettings : targetSettings) ?? Settings()
+      _ = settings.changes(toReach: wantedCapabilities(side))
+      _ = settings.changes(toReach: wantedParameters(side))
+      if side == .source { settings.willRamp("downtime-limit") }
+      return IntentFacts.QEMU(
+        release: self[side].release, capabilities: settings.capabilitiesToRestore,
+        parameters: settings.parametersToRestore)
+    }
+    return IntentFacts(
+      source: facts(.source), target: facts(.target), runState: preflight.source.runState)
+  }
+}
+
+/// How far one disk has got.
+public struct DiskProgress: Hashable, Sendable {
+  public var device: String
+  public var copiedBytes: UInt64
+  public var totalBytes: UInt64
+}
+
+extension MigrationEngine {
+  /// The disks in the order of the options.
+  public var disks: [DiskProgress] {
+    mirrors.mirrors.map {
+      DiskProgress(
+        device: $0.disk.device, copiedBytes: $0.report?.offset ?? 0,
+        totalBytes: $0.report?.length ?? 0)
+    }
+  }
 }

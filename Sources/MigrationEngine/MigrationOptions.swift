@@ -32,6 +32,9 @@ public struct MigrationOptions: Sendable {
   public var connectDeadline = Span.seconds(5)
   /// How long a lost monitor may take to come back.
   public var reconnectDeadline = Span.seconds(30)
+  public var storage = StorageOptions()
+  /// The intent is made durable before anything is changed; without it nothing is.
+  public var isJournaled = false
   /// Ends after the preflight, with nothing changed.
   public var checkOnly = false
 

@@ -9,6 +9,13 @@ struct Preflight: Sendable {
     var parameters: [ParameterSetting]?
     var machineType: String?
     var memoryBytes: UInt64?
+    /// The names of `query-commands`.
+    var commands: [String]?
+    var blockJobs: [BlockJobReport]?
+    var exports: [BlockExportReport]?
+
+    /// Exports that stopping the NBD server does not end.
+    var foreignExports: [BlockExportReport] { exports?.filter { $0.type != "nbd" } ?? [] }
 
     var isComplete: Bool {
       runState != nil && migration != nil && capabilities != nil && parameters != nil
@@ -18,10 +25,14 @@ struct Preflight: Sendable {
 
   /// Oldest release that has all that the switchover needs (`announce-self`, OOB, late activation).
   static let oldestRelease = QEMURelease(4, 0)
-  static let questions: [Command] = [
-    .queryStatus, .queryMigrate, .queryCapabilities, .queryParameters, .queryMachineType,
-    .queryMemorySize,
-  ]
+  static func questions(_ side: Side, hasDisks: Bool) -> [Command] {
+    let common: [Command] = [
+      .queryStatus, .queryMigrate, .queryCapabilities, .queryParameters, .queryMachineType,
+      .queryMemorySize,
+    ]
+    guard hasDisks else { return common }
+    return common + (side == .source ? [.queryCommands, .queryBlockJobs] : [.queryBlockExports])
+  }
 
   var source = Answers()
   var target = Answers()
@@ -41,26 +52,44 @@ struct Preflight: Sendable {
     case .parameters(let list): self[side].parameters = list
     case .machineType(let name): self[side].machineType = name
     case .memorySize(let bytes): self[side].memoryBytes = bytes
-    case .done, .unreadable: break
+    case .commands(let names): self[side].commands = names
+    case .blockJobs(let jobs): self[side].blockJobs = jobs
+    case .blockExports(let exports): self[side].exports = exports
+    case .done, .unreadable, .blockNodes: break
     }
   }
 
-  /// Whether the target waits for `migrate-incoming`.
-  var targetIsDeferred: Bool { target.migration?.status == MigrationStatus.none }
+  /// Whether the target waits for `migrate-incoming`, as far as it can be seen: QEMU shows neither a
+  /// status nor, for uris that are no sockets, an address before the first byte arrives.
+  var targetIsDeferred: Bool {
+    target.migration?.status == MigrationStatus.none && target.migration?.listens == false
+  }
 
   /// The first thing that forbids this migration, or nil.
   func verdict(_ options: MigrationOptions) -> Failure? {
     releaseTooOld() ?? sourceUnfit() ?? targetUnfit(options) ?? mismatch()
-      ?? capabilityMissing(options) ?? settingImpossible(options)
+      ?? capabilityMissing(options) ?? settingImpossible(options) ?? storageUnfit(options.storage)
   }
 
   /// Things worth a warning, that forbid nothing.
-  func remarks() -> [String] {
-    guard let from = source.release, let to = target.release, to < from else { return [] }
-    return [
-      "target runs QEMU \(to), older than the source's \(from): it must know the machine type and "
-        + "every device of the guest"
-    ]
+  func remarks(hasOutOfBandMonitor: Bool, hasDisks: Bool) -> [String] {
+    var remarks: [String] = []
+    if let from = source.release, let to = target.release, to < from {
+      remarks.append(
+        "target runs QEMU \(to), older than the source's \(from): it must know the machine type and "
+          + "every device of the guest")
+    }
+    if hasDisks, !hasOutOfBandMonitor {
+      remarks.append(
+        "source has no out-of-band monitor: an NBD connection that stalls at the switchover would "
+          + "hold the guest until it is broken from outside")
+    }
+    for export in target.foreignExports {
+      remarks.append(
+        "target has a \(export.type) export '\(export.id)', which stopping the NBD server does not end"
+      )
+    }
+    return remarks
   }
 
   private func releaseTooOld() -> Failure? {
@@ -145,6 +174,41 @@ struct Preflight: Sendable {
         return Failure(
           code, side: side, command: "query-migrate-capabilities",
           text: "\(side) has postcopy-ram on: the target would run before the source is done")
+      }
+    }
+    return nil
+  }
+
+  private func storageUnfit(_ storage: StorageOptions) -> Failure? {
+    guard !storage.disks.isEmpty else { return nil }
+    if let commands = source.commands, !commands.contains("block-job-cancel") {
+      return Failure(
+        .sourceUnfit, side: .source, command: "query-commands",
+        text: "source's QEMU has no 'block-job-cancel': a mirror could only be ended by a pivot")
+    }
+    if let list = source.capabilities,
+      !list.contains(where: { $0.name == "pause-before-switchover" })
+    {
+      return Failure(
+        .sourceUnfit, side: .source, command: "query-migrate-capabilities",
+        text: "source's QEMU has no migration capability 'pause-before-switchover'")
+    }
+    for (index, disk) in storage.disks.enumerated() {
+      switch disk.mirror {
+      case .takenOver(let job, _, _):
+        if let jobs = source.blockJobs, !jobs.contains(where: { $0.id == job }) {
+          return Failure(
+            .sourceUnfit, side: .source, command: "query-block-jobs",
+            text: "source has no block job '\(job)' for disk '\(disk.device)'")
+        }
+      case .started:
+        if let jobs = source.blockJobs, jobs.contains(where: { $0.id == MirrorNames.job(index) }) {
+          return Failure(
+            .sourceUnfit, side: .source, command: "query-block-jobs",
+            text:
+              "source has a block job '\(MirrorNames.job(index))' already, from an earlier migration"
+          )
+        }
       }
     }
     return nil

@@ -2,6 +2,8 @@
 struct QEMUFacts: Sendable {
   var release: QEMURelease?
   var isConnected = false
+  /// Commands can be sent out of band.
+  var outOfBandIsReady = false
   /// Why its monitor was given up; nil while it is connected or being tried.
   var trouble: MonitorTrouble?
   /// The kernel says that its process is gone.

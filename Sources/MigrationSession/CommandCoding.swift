@@ -22,8 +22,51 @@ extension Command {
       return ["uri": .string(uri)]
     case .announceSelf:
       return ["initial": 50, "max": 550, "rounds": 5, "step": 100]
+    case .migrateContinue:
+      return ["state": "pre-switchover"]
+    case .queryBlockNodes:
+      return ["flat": true]
+    case .nbdServerStart(let address):
+      return ["addr": address.legacyJSON]
+    case .blockExportAdd(let id, let node, let name):
+      return [
+        "type": "nbd", "id": .string(id), "node-name": .string(node), "name": .string(name),
+        "writable": true,
+      ]
+    case .blockdevAdd(let node, let address, let exportName):
+      return [
+        "driver": "nbd", "node-name": .string(node), "server": address.json,
+        "export": .string(exportName),
+      ]
+    case .blockdevDel(let node):
+      return ["node-name": .string(node)]
+    case .blockdevMirror(let job, let device, let target, let speed):
+      return [
+        "job-id": .string(job), "device": .string(device), "target": .string(target),
+        "sync": "full",
+        "copy-mode": "write-blocking", "auto-dismiss": false, "speed": JSONValue(speed),
+      ]
+    case .driveMirror(let job, let device, let address, let exportName, let node, let speed):
+      return [
+        "job-id": .string(job), "device": .string(device),
+        "target": .string(address.uri(exportName: exportName)), "sync": "full", "mode": "existing",
+        "format": "raw", "node-name": .string(node), "copy-mode": "write-blocking",
+        "auto-dismiss": false, "speed": JSONValue(speed),
+      ]
+    case .blockJobChange(let job):
+      return ["id": .string(job), "type": "mirror", "copy-mode": "write-blocking"]
+    case .blockJobCancel(let job, let force):
+      return ["device": .string(job), "force": .bool(force)]
+    case .jobDismiss(let job):
+      return ["id": .string(job)]
+    case .yank(let nodes):
+      return [
+        "instances": .array(
+          nodes.map { .object(["type": "block-node", "node-name": .string($0)]) })
+      ]
     case .queryStatus, .queryMigrate, .queryCapabilities, .queryParameters, .queryMemorySize, .stop,
-      .cont, .quit, .migrateCancel:
+      .cont, .quit, .migrateCancel, .queryCommands, .queryBlockDevices, .queryBlockExports,
+      .queryBlockJobs, .nbdServerStop:
       return nil
     }
   }
@@ -60,6 +103,21 @@ extension Command {
       guard let base = value["base-memory"]?.uint64 else { return .unreadable }
       return .memorySize(
         bytes: base.addingReportingOverflow(value["plugged-memory"]?.uint64 ?? 0).partialValue)
+    case .queryCommands:
+      return .commands(value.array?.compactMap { $0["name"]?.string } ?? [])
+    case .queryBlockNodes:
+      return .blockNodes(value.array?.compactMap { BlockNodeReport(node: $0) } ?? [])
+    case .queryBlockDevices:
+      return .blockNodes(value.array?.compactMap { BlockNodeReport(device: $0) } ?? [])
+    case .queryBlockExports:
+      return .blockExports(value.array?.compactMap { BlockExportReport($0) } ?? [])
+    case .queryBlockJobs:
+      guard let list = value.array else { return .unreadable }
+      return .blockJobs(list.compactMap { BlockJobReport($0) })
+    case .migrateContinue, .nbdServerStart, .nbdServerStop, .blockExportAdd, .blockdevAdd,
+      .blockdevDel, .blockdevMirror, .driveMirror, .blockJobChange, .blockJobCancel, .jobDismiss,
+      .yank:
+      return .done
     case .stop, .cont, .quit, .setCapabilities, .setParameters, .migrate, .migrateIncoming,
       .migrateCancel, .announceSelf:
       return .done
@@ -95,6 +153,7 @@ extension MigrationReport {
     status = value["status"]?.string.map { MigrationStatus(qemuName: $0) } ?? .none
     errorDescription = value["error-desc"]?.string
     blockedReasons = value["blocked-reasons"]?.array?.compactMap(\.string) ?? []
+    listens = value["socket-address"] != nil
     downtimeMilliseconds = value["downtime"]?.uint64
     totalTimeMilliseconds = value["total-time"]?.uint64
     guard let ram = value["ram"] else { return }
@@ -105,6 +164,67 @@ extension MigrationReport {
     dirtyPagesRate = ram["dirty-pages-rate"]?.uint64
     pageSizeBytes = ram["page-size"]?.uint64
     rateMegabitsPerSecond = ram["mbps"]?.double
+  }
+}
+
+extension NBDAddress {
+  /// As `SocketAddress`: a flat union.
+  var json: JSONValue {
+    switch self {
+    case .unix(let path): ["type": "unix", "path": .string(path)]
+    case .inet(let host, let port):
+      ["type": "inet", "host": .string(host), "port": .string(port)]
+    }
+  }
+
+  /// As `SocketAddressLegacy`, which `nbd-server-start` still takes.
+  var legacyJSON: JSONValue {
+    switch self {
+    case .unix(let path): ["type": "unix", "data": ["path": .string(path)]]
+    case .inet(let host, let port):
+      ["type": "inet", "data": ["host": .string(host), "port": .string(port)]]
+    }
+  }
+
+  /// As `drive-mirror` takes it.
+  func uri(exportName: String) -> String {
+    switch self {
+    case .unix(let path): "nbd:unix:\(path):exportname=\(exportName)"
+    case .inet(let host, let port): "nbd:\(host):\(port):exportname=\(exportName)"
+    }
+  }
+}
+
+extension BlockNodeReport {
+  init?(node value: JSONValue) {
+    guard let name = value["node-name"]?.string,
+      let size = value["image"]?["virtual-size"]?.uint64
+    else { return nil }
+    self.init(name: name, virtualSize: size, isReadOnly: value["ro"]?.bool ?? false)
+  }
+
+  init?(device value: JSONValue) {
+    guard let name = value["device"]?.string, let medium = value["inserted"],
+      let size = medium["image"]?["virtual-size"]?.uint64
+    else { return nil }
+    self.init(name: name, virtualSize: size, isReadOnly: medium["ro"]?.bool ?? false)
+  }
+}
+
+extension BlockExportReport {
+  init?(_ value: JSONValue) {
+    guard let id = value["id"]?.string, let type = value["type"]?.string else { return nil }
+    self.init(id: id, type: type, node: value["node-name"]?.string ?? "")
+  }
+}
+
+extension BlockJobReport {
+  init?(_ value: JSONValue) {
+    guard let id = value["device"]?.string else { return nil }
+    self.init(
+      id: id, isReady: value["ready"]?.bool ?? false, length: value["len"]?.uint64 ?? 0,
+      offset: value["offset"]?.uint64 ?? 0, status: value["status"]?.string ?? "",
+      isActivelySynced: value["actively-synced"]?.bool, error: value["error"]?.string)
   }
 }
 
@@ -122,6 +242,22 @@ extension QEMUEvent {
       self =
         event.data["status"]?.string.map { .migration(MigrationStatus(qemuName: $0)) }
         ?? .other(event.name)
+    case "BLOCK_JOB_READY", "BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED":
+      guard let job = event.data["device"]?.string else {
+        self = .other(event.name)
+        return
+      }
+      switch event.name {
+      case "BLOCK_JOB_READY": self = .blockJobReady(job: job)
+      case "BLOCK_JOB_CANCELLED": self = .blockJobCancelled(job: job)
+      default: self = .blockJobCompleted(job: job, error: event.data["error"]?.string)
+      }
+    case "JOB_STATUS_CHANGE":
+      guard let job = event.data["id"]?.string, let status = event.data["status"]?.string else {
+        self = .other(event.name)
+        return
+      }
+      self = .jobStatusChanged(job: job, status: status)
     case "MIGRATION_PASS":
       self = event.data["pass"]?.uint64.map { .migrationPass($0) } ?? .other(event.name)
     default: self = .other(event.name)

@@ -10,6 +10,7 @@ public struct MigrationSession {
   private var engine: MigrationEngine
   private var sourceMonitor: Monitor
   private var targetMonitor: Monitor
+  private var outOfBandMonitor: Monitor?
   private let configuration: SessionConfiguration
 
   private var inputs: [EngineInput] = []
@@ -24,6 +25,9 @@ public struct MigrationSession {
       MonitorConnection(endpoint: configuration.sourceMonitor, policy: policy))
     targetMonitor = Monitor(
       MonitorConnection(endpoint: configuration.targetMonitor, policy: policy))
+    outOfBandMonitor = configuration.sourceOutOfBand.map {
+      Monitor(MonitorConnection(endpoint: $0, policy: policy, wantsOutOfBand: true))
+    }
   }
 
   // MARK: - What is known
@@ -35,17 +39,22 @@ public struct MigrationSession {
   public var guest: GuestCondition { engine.guest }
   public var progress: Progress { engine.progress }
   public var ledger: Ledger { engine.ledger }
+  public var disks: [DiskProgress] { engine.disks }
   public var options: MigrationOptions { engine.options }
   /// Whether a cancel would still be taken (I4).
   public var canCancel: Bool { engine.canCancel }
 
   /// The instant at which `timePassed` is due; nil: nothing to wait for.
   public var nextDeadline: MonotonicInstant? {
-    [engine.nextDeadline, sourceMonitor.nextDeadline, targetMonitor.nextDeadline]
-      .reduce(nil) { earliest, next in
-        guard let next else { return earliest }
-        return min(earliest ?? next, next)
-      }
+    let instants = (
+      engine.nextDeadline, sourceMonitor.nextDeadline, targetMonitor.nextDeadline,
+      outOfBandMonitor?.nextDeadline
+    )
+    func earlier(_ left: MonotonicInstant?, _ right: MonotonicInstant?) -> MonotonicInstant? {
+      guard let left, let right else { return left ?? right }
+      return min(left, right)
+    }
+    return earlier(earlier(instants.0, instants.1), earlier(instants.2, instants.3))
   }
 
   // MARK: - Inputs
@@ -64,11 +73,15 @@ public struct MigrationSession {
     case .streamEnded(let stream):
       onMonitor(stream, at: now, &effects) { $0.ended(at: now, into: &$1) }
       noteExit(of: stream)
+    case .recordStored:
+      inputs.append(.intentStored)
+    case .recordNotStored(let text):
+      inputs.append(.intentNotStored(text: text))
     case .processExited(let stream):
       withMonitor(stream) { $0.processHasExited = true }
       noteExit(of: stream)
     case .timePassed:
-      for stream in [StreamID.sourceMonitor, .targetMonitor] {
+      for stream in StreamID.allCases {
         var out: [MonitorConnection.Effect] = []
         onMonitor(stream, at: now, &effects) {
           $0.timePassed(at: now, effects: &out, into: &$1)
@@ -103,8 +116,8 @@ public struct MigrationSession {
       guard !isStarted else { return }
       isStarted = true
       inputs.append(.startRequested)
-      for side in Side.allCases {
-        open(side, within: configuration.options.connectDeadline, at: now, &effects)
+      for stream in StreamID.allCases {
+        open(stream, within: configuration.options.connectDeadline, at: now, &effects)
       }
     case .cancel: inputs.append(.cancelRequested)
     case .handedOver(let result): inputs.append(.handOverReported(result))
@@ -136,7 +149,11 @@ public struct MigrationSession {
       }
       return
     }
-    if sourceMonitor.peer != nil && targetMonitor.peer != nil { engine.clocksAreOne() }
+    if sourceMonitor.peer != nil, targetMonitor.peer != nil,
+      let offset = configuration.clockOffsetMicroseconds
+    {
+      engine.clocksAreOne(offset: offset)
+    }
   }
 
   /// A process that is gone has nothing more to say once its stream has ended. What it said before
@@ -151,18 +168,17 @@ public struct MigrationSession {
   }
 
   private mutating func open(
-    _ side: Side, within limit: Span, at now: MonotonicInstant, _ effects: inout [SessionEffect]
+    _ stream: StreamID, within limit: Span, at now: MonotonicInstant,
+    _ effects: inout [SessionEffect]
   ) {
-    let stream: StreamID = side == .source ? .sourceMonitor : .targetMonitor
     var out: [MonitorConnection.Effect] = []
     withMonitor(stream) { $0.connection.open(within: limit, at: now, effects: &out) }
     carryOut(out, stream, &effects)
   }
 
   private mutating func close(
-    _ side: Side, at now: MonotonicInstant, _ effects: inout [SessionEffect]
+    _ stream: StreamID, at now: MonotonicInstant, _ effects: inout [SessionEffect]
   ) {
-    let stream: StreamID = side == .source ? .sourceMonitor : .targetMonitor
     var out: [MonitorConnection.Effect] = []
     onMonitor(stream, at: now, &effects) { $0.close(effects: &out, into: &$1) }
     carryOut(out, stream, &effects)
@@ -174,7 +190,11 @@ public struct MigrationSession {
     switch stream {
     case .sourceMonitor: body(&sourceMonitor)
     case .targetMonitor: body(&targetMonitor)
-    case .sourceOutOfBand, .targetOutOfBand: break
+    case .sourceOutOfBand:
+      if var monitor = outOfBandMonitor {
+        body(&monitor)
+        outOfBandMonitor = monitor
+      }
     }
   }
 
@@ -185,7 +205,21 @@ public struct MigrationSession {
   ) {
     var notices: [MonitorConnection.Notice] = []
     withMonitor(stream) { body(&$0.connection, &notices) }
-    for notice in notices { take(notice, stream, at: now) }
+    for notice in notices {
+      if stream == .sourceOutOfBand { takeOutOfBand(notice) } else { take(notice, stream, at: now) }
+    }
+  }
+
+  /// The out-of-band monitor only carries commands; its events are those of the other monitor again.
+  private mutating func takeOutOfBand(_ notice: MonitorConnection.Notice) {
+    switch notice {
+    case .ready(_, let outOfBand):
+      inputs.append(.outOfBandChanged(.source, isReady: outOfBand))
+    case .lost, .unavailable:
+      inputs.append(.outOfBandChanged(.source, isReady: false))
+    case .reply, .commandFailed, .outcomeUnknown, .event:
+      break
+    }
   }
 
   private mutating func take(
@@ -262,29 +296,49 @@ public struct MigrationSession {
     let orders = engineEffects
     engineEffects.removeAll(keepingCapacity: true)
     // What goes to QEMU goes first, each side's commands in one write; words for people can wait.
-    for case .send(let command, let side) in orders { send(command, to: side, at: now) }
+    for order in orders {
+      switch order {
+      case .send(let command, let side): send(command, to: side, at: now)
+      case .sendOutOfBand(let command, _): sendOutOfBand(command, at: now)
+      default: break
+      }
+    }
     flush(&effects)
     for order in orders {
       switch order {
-      case .send: break
-      case .letGo(let side): close(side, at: now, &effects)
+      case .send, .sendOutOfBand: break
+      case .letGo(let side): close(.monitor(of: side), at: now, &effects)
       case .attach(let side):
-        open(side, within: configuration.options.connectDeadline, at: now, &effects)
+        open(
+          .monitor(of: side), within: configuration.options.connectDeadline, at: now, &effects)
       case .phaseChanged(let phase): effects.append(.report(.phaseChanged(phase)))
       case .progressed: effects.append(.report(.progressed))
       case .handOverWanted: effects.append(.report(.handOverWanted))
       case .warn(let text): effects.append(.report(.warning(text)))
       case .log(let text): effects.append(.report(.log(text)))
+      case .storeIntent:
+        effects.append(.persist(record.encoded))
       case .finished:
-        for side in Side.allCases { close(side, at: now, &effects) }
+        if engine.intentIsStored {
+          effects.append(.persist(record.encoded))
+        }
+        for stream in StreamID.allCases { close(stream, at: now, &effects) }
         inputs.removeAll()
         effects.append(.report(.finished))
       }
     }
   }
 
+  /// The journal's content as of now.
+  private var record: JournalRecord {
+    JournalRecord(
+      configuration: configuration, facts: engine.intentFacts,
+      sourceProcess: sourceMonitor.peer, targetProcess: targetMonitor.peer,
+      conclusion: engine.conclusion)
+  }
+
   private mutating func send(_ command: Command, to side: Side, at now: MonotonicInstant) {
-    let stream: StreamID = side == .source ? .sourceMonitor : .targetMonitor
+    let stream = StreamID.monitor(of: side)
     var isSent = false
     withMonitor(stream) { monitor in
       let id = monitor.connection.execute(
@@ -298,12 +352,26 @@ public struct MigrationSession {
     if !isSent { inputs.append(.replied(side, command, .lost, roundTrip: .zero)) }
   }
 
+  private mutating func sendOutOfBand(_ command: Command, at now: MonotonicInstant) {
+    withMonitor(.sourceOutOfBand) { monitor in
+      _ = monitor.connection.execute(
+        command.qmpName, arguments: command.qmpArguments, outOfBand: true,
+        deadline: now + command.replyLimit)
+    }
+  }
+
   private mutating func flush(_ effects: inout [SessionEffect]) {
-    for stream in [StreamID.targetMonitor, .sourceMonitor] {
+    for stream in [StreamID.targetMonitor, .sourceMonitor, .sourceOutOfBand] {
       var out: [MonitorConnection.Effect] = []
       withMonitor(stream) { $0.connection.flush(effects: &out) }
       carryOut(out, stream, &effects)
     }
+  }
+}
+
+extension StreamID {
+  fileprivate static func monitor(of side: Side) -> StreamID {
+    side == .source ? .sourceMonitor : .targetMonitor
   }
 }
 

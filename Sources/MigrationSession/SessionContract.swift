@@ -1,14 +1,27 @@
 import MigrationEngine
 
+extension Endpoint: CustomStringConvertible {
+  /// The address as the C interface takes it.
+  public var description: String {
+    switch self {
+    case .unix(let path): "unix:\(path)"
+    case .tcp(let host, let port): "tcp:\(host):\(port)"
+    case .descriptor(let number): "fd:\(number)"
+    }
+  }
+}
+
 /// One of the connections of a migration, as the driver sees it.
 public enum StreamID: Int, Hashable, Sendable, CaseIterable {
-  case sourceMonitor, targetMonitor, sourceOutOfBand, targetOutOfBand
+  case sourceMonitor, targetMonitor
+  /// The source's second monitor, for commands out of band.
+  case sourceOutOfBand
 
   /// The QEMU at its other end.
   public var side: Side {
     switch self {
     case .sourceMonitor, .sourceOutOfBand: .source
-    case .targetMonitor, .targetOutOfBand: .target
+    case .targetMonitor: .target
     }
   }
 }
@@ -63,6 +76,10 @@ public enum SessionInput: Hashable, Sendable {
   case streamUnavailable(StreamID, OpenFailure)
   /// End of file, or an error that ends the stream.
   case streamEnded(StreamID)
+  /// The bytes of `persist` are durable.
+  case recordStored
+  /// They are not; `text` says why.
+  case recordNotStored(text: String)
   /// The process that `streamOpened` named has exited; the kernel says so.
   case processExited(StreamID)
   /// A deadline came, or nothing at all: spurious ticks change nothing.
@@ -77,6 +94,9 @@ public enum SessionEffect: Hashable, Sendable {
   case close(StreamID)
   /// Send all of these bytes, in one write where the socket takes them.
   case write(StreamID, [UInt8])
+  /// Replace the journal with these bytes, durably; answer with `recordStored` or `recordNotStored`,
+  /// except after `finished`.
+  case persist([UInt8])
   case report(SessionReport)
 }
 
@@ -97,7 +117,9 @@ public struct SessionConfiguration: Sendable {
   public var sourceMonitor: Endpoint
   public var targetMonitor: Endpoint
   public var sourceOutOfBand: Endpoint?
-  public var targetOutOfBand: Endpoint?
+  /// The driver's monotonic clock minus this machine's wall clock, microseconds; nil if not known.
+  /// The ledger uses it where both QEMUs run on this machine.
+  public var clockOffsetMicroseconds: Int64?
 
   public init(options: MigrationOptions, sourceMonitor: Endpoint, targetMonitor: Endpoint) {
     self.options = options

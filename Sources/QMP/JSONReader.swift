@@ -10,13 +10,17 @@ struct JSONReader {
   private let limits: QMPLimits
   private var scanner: JSONScanner
   private var tokener: JSONTokener
-  private var takenBytes = 0
+  private var revision: UInt64 = 0
+  private var isInsideValue = false
 
   init(limits: QMPLimits, takesAnyValue: Bool = false) {
     self.limits = limits
     scanner = JSONScanner(limits: limits, takesAnyValue: takesAnyValue)
     tokener = JSONTokener(limits: limits)
   }
+
+  /// How much of the limits the value in progress has used.
+  var usage: (bytes: Int, depth: Int, values: Int) { scanner.usage }
 
   /// Reads on at `position`, which moves behind what was used, or to the byte that was refused.
   mutating func next(in bytes: UnsafeRawBufferPointer, at position: inout Int) -> Reading {
@@ -60,12 +64,15 @@ struct JSONReader {
     _ bytes: UnsafeRawBufferPointer, from start: Int, at position: inout Int
   ) -> Reading {
     guard ownsTokener() else { return .refused("two copies of one session were in use") }
-    let piece = UnsafeRawBufferPointer(rebasing: bytes[start..<position])
-    let outcome = tokener.take(piece)
-    takenBytes = tokener.takenBytes
+    let outcome = tokener.take(UnsafeRawBufferPointer(rebasing: bytes[start..<position]))
+    revision = tokener.revision
+    isInsideValue = true
     switch consume outcome {
-    case .incomplete: return .incomplete
-    case .parsed(let parsed): return .parsed(parsed)
+    case .incomplete:
+      return .incomplete
+    case .parsed(let parsed):
+      isInsideValue = false
+      return .parsed(parsed)
     case .refused(let text, let index):
       position = start + index
       return .refused(text)
@@ -75,8 +82,8 @@ struct JSONReader {
   /// A copy of this value shares the tokener. Between values the copy takes one of its own; within
   /// a value only the copy that went on with it may continue.
   private mutating func ownsTokener() -> Bool {
-    if tokener.takenBytes == takenBytes { return true }
-    guard takenBytes == 0 else { return false }
+    if tokener.revision == revision { return true }
+    guard !isInsideValue else { return false }
     tokener = JSONTokener(limits: limits)
     return true
   }

@@ -62,23 +62,26 @@ struct JSONScanner {
   mutating func scan(_ bytes: UnsafeRawBufferPointer, from start: Int) -> Outcome {
     var index = start
     while index < bytes.count {
+      if mode == .string { index = skipPlainText(bytes, from: index) }
+      guard index < bytes.count else { break }
       let byte = bytes[index]
       if mode == .outside && Self.isWhiteSpace(byte) {
         index += 1
         continue
       }
+      guard length < limits.maximumLineBytes else { return .refused(.tooLong, index: index) }
       length += 1
-      guard length <= limits.maximumLineBytes else { return .refused(.tooLong, index: index) }
       if let refusal = take(byte) { return .refused(refusal, index: index) }
       index += 1
-      if depth == 0 && (byte == UInt8(ascii: "}") || byte == UInt8(ascii: "]"))
-        && mode == .structure
-      {
+      if depth == 0 && mode == .structure && Self.isClosing(byte) {
         return .complete(end: index)
       }
     }
     return .incomplete
   }
+
+  /// How much of the limits the value in progress has used.
+  var usage: (bytes: Int, depth: Int, values: Int) { (length, depth, values) }
 
   /// The verdict at the end of a text, for a value that nothing but the end delimits.
   mutating func refusalAtEnd() -> Refusal? {
@@ -141,6 +144,10 @@ struct JSONScanner {
     return values <= limits.maximumValues ? nil : .tooManyValues
   }
 
+  private static func isClosing(_ byte: UInt8) -> Bool {
+    byte == UInt8(ascii: "}") || byte == UInt8(ascii: "]")
+  }
+
   static func isWhiteSpace(_ byte: UInt8) -> Bool {
     byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r")
       || byte == UInt8(ascii: "\t")
@@ -150,6 +157,21 @@ struct JSONScanner {
 // MARK: - Strings
 
 extension JSONScanner {
+  /// Passes over the characters of a string that mean nothing but themselves, as far as the limit
+  /// allows; gives the index behind them.
+  private mutating func skipPlainText(_ bytes: UnsafeRawBufferPointer, from start: Int) -> Int {
+    let end = start + min(bytes.count - start, max(limits.maximumLineBytes - length, 0))
+    var index = start
+    while index < end {
+      let byte = bytes[index]
+      guard byte >= 0x20, byte < 0x80, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\")
+      else { break }
+      index += 1
+    }
+    length += index - start
+    return index
+  }
+
   private mutating func takeInString(_ byte: UInt8) -> Refusal? {
     switch byte {
     case UInt8(ascii: "\""): mode = .structure

@@ -15,8 +15,10 @@ final class JSONTokener {
   private var handle: UnsafeMutablePointer<json_tokener>?
   private let depth: Int
 
-  /// How many bytes of the value in progress have been taken; 0 between values.
-  private(set) var takenBytes = 0
+  private var takenBytes = 0
+
+  /// How often bytes were taken, so that one of two users can see that the other was here.
+  private(set) var revision: UInt64 = 0
 
   init(limits: QMPLimits) {
     // The scanner counts the levels; json-c needs one more for the values inside the innermost.
@@ -25,11 +27,12 @@ final class JSONTokener {
   }
 
   deinit {
-    json_tokener_free(handle)
+    if let handle { json_tokener_free(handle) }
   }
 
   /// Takes the next bytes of a value, which must not reach beyond its end.
   func take(_ bytes: UnsafeRawBufferPointer) -> Outcome {
+    revision &+= 1
     guard let handle else { return .refused("no memory for a JSON parser", index: 0) }
     var start = 0
     while start < bytes.count {
@@ -48,17 +51,20 @@ final class JSONTokener {
       guard error == json_tokener_success, end == bytes.count else {
         return .refused(Self.text(of: error), index: end)
       }
-      forget(after: takenBytes + bytes.count)
+      takenBytes += end - start
+      becomeSmall()
       return .parsed(parsed)
     }
     return .incomplete
   }
 
-  private func forget(after length: Int) {
+  /// After a long value, gives back the buffer that json-c keeps for its longest string.
+  private func becomeSmall() {
+    if takenBytes > Self.retainedBytes, let handle {
+      json_tokener_free(handle)
+      self.handle = Self.makeHandle(depth: depth)
+    }
     takenBytes = 0
-    guard length > Self.retainedBytes else { return }
-    json_tokener_free(handle)
-    handle = Self.makeHandle(depth: depth)
   }
 
   private static func makeHandle(depth: Int) -> UnsafeMutablePointer<json_tokener>? {

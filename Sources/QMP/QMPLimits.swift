@@ -1,7 +1,7 @@
 /// What one monitor connection may cost at most, whatever arrives on it.
 ///
 /// The defaults are far above what QEMU sends: its longest reply (`query-qmp-schema`) has 200 KB
-/// and some 30,000 values, its deepest message fewer than ten levels.
+/// and 16,000 values, its deepest message fewer than ten levels.
 public struct QMPLimits: Sendable {
   /// Bytes of one message; a longer one is a protocol violation.
   public var maximumLineBytes: Int
@@ -19,7 +19,7 @@ public struct QMPLimits: Sendable {
   public var maximumOutputBytes: Int
 
   public init(
-    maximumLineBytes: Int = 16 << 20, maximumDepth: Int = 32, maximumValues: Int = 131_072,
+    maximumLineBytes: Int = 16 << 20, maximumDepth: Int = 32, maximumValues: Int = 65_536,
     maximumPendingCommands: Int = 256, maximumAbandoned: Int = 1024,
     maximumOutputBytes: Int = 16 << 20
   ) {

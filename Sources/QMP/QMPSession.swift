@@ -156,6 +156,24 @@ public struct QMPSession {
   }
 }
 
+// MARK: - Limits
+
+extension QMPSession {
+  /// Whether all that the session keeps stays within its limits, as its tests assert at every step.
+  var isWithinLimits: Bool {
+    // The value that went over a limit has been counted; the session's own command is not limited.
+    let message = reader.usage
+    let negotiationBytes = 80
+    return message.bytes <= limits.maximumLineBytes && message.depth <= limits.depth + 1
+      && message.values <= limits.maximumValues + 1
+      && pending.count <= limits.maximumPendingCommands
+      && abandoned.count <= limits.maximumAbandoned
+      && output.count <= limits.maximumOutputBytes + negotiationBytes
+      && heldBackBytes <= limits.maximumOutputBytes
+      && heldBackBytes == pending.reduce(0) { $0 + ($1.heldBack?.count ?? 0) }
+  }
+}
+
 // MARK: - Messages
 
 extension QMPSession {

@@ -1,0 +1,428 @@
+// Local disks: bringing their mirrors in sync, and ending them.
+
+extension MigrationEngine {
+  var storage: StorageOptions { options.storage }
+
+  /// Releases on which the order with one round trip less is backed by the long test run.
+  static let releasesWithFastOrder: [ClosedRange<QEMURelease>] = [
+    QEMURelease(7, 2)...QEMURelease(7, 2, 99), QEMURelease(10, 0)...QEMURelease(10, 0, 99),
+  ]
+
+  private enum MirroringStep {
+    static let exporting = 0
+    static let connecting = 1
+    static let comparing = 2
+    static let starting = 3
+    static let syncing = 4
+  }
+
+  mutating func beginMirroring(_ effects: inout [EngineEffect]) {
+    alarms.set(.step, now + Self.stepLimit)
+    alarms.set(.poll, now + Self.reportInterval)
+    if let address = storage.listenAddress {
+      ask(.nbdServerStart(address), .target, &effects)
+    }
+    for mirror in mirrors.mirrors {
+      guard let node = mirror.disk.targetNode else { continue }
+      ask(
+        .blockExportAdd(
+          id: MirrorNames.export(mirror.index), node: node, name: mirror.disk.exportName),
+        .target, &effects)
+    }
+  }
+
+  mutating func decideMirroring(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    if let failure = mirroringFailure() {
+      undoReason = failure
+      return .undoing
+    }
+    if cancelRequested { return .undoing }
+    guard source.isConnected else { return .mirroring }
+    switch step {
+    case MirroringStep.exporting:
+      guard awaited.isEmpty else { break }
+      step = MirroringStep.connecting
+      connectMirrors(&effects)
+      fallthrough
+    case MirroringStep.connecting:
+      guard awaited.isEmpty else { break }
+      step = MirroringStep.comparing
+      ask(.queryBlockNodes, .source, &effects)
+      ask(.queryBlockDevices, .source, &effects)
+    case MirroringStep.comparing:
+      guard awaited.isEmpty else { break }
+      step = MirroringStep.starting
+      if let failure = sizeMismatch() {
+        undoReason = failure
+        return .undoing
+      }
+      startMirrors(&effects)
+      fallthrough
+    case MirroringStep.starting:
+      guard awaited.isEmpty else { break }
+      step = MirroringStep.syncing
+      alarms.clear(.step)
+      if let limit = storage.syncDeadline { alarms.set(.transferLimit, now + limit) }
+      poll(.queryBlockJobs, .source, &effects)
+    default:
+      return awaitSync(&effects)
+    }
+    return .mirroring
+  }
+
+  private mutating func connectMirrors(_ effects: inout [EngineEffect]) {
+    guard let address = storage.address else { return }
+    for position in mirrors.mirrors.indices where mirrors.mirrors[position].isOurs {
+      let mirror = mirrors.mirrors[position]
+      mirrors.mirrors[position].nodeIsAdded = true
+      ask(
+        .blockdevAdd(
+          node: MirrorNames.node(mirror.index), address: address, exportName: mirror.disk.exportName
+        ),
+        .source, &effects)
+    }
+  }
+
+  private func sizeMismatch() -> Failure? {
+    for mirror in mirrors.mirrors where mirror.isOurs {
+      guard let node = mirror.node,
+        let from = sourceNodes.first(where: { $0.name == mirror.disk.device }),
+        let to = sourceNodes.first(where: { $0.name == node })
+      else { continue }
+      if from.virtualSize != to.virtualSize {
+        return Failure(
+          .mismatch,
+          text: "disk '\(mirror.disk.device)' has \(from.virtualSize) bytes on the source and "
+            + "\(to.virtualSize) on the target (export '\(mirror.disk.exportName)')")
+      }
+      if to.isReadOnly {
+        return Failure(
+          .targetUnfit, side: .target,
+          text: "export '\(mirror.disk.exportName)' on the target is read-only")
+      }
+    }
+    return nil
+  }
+
+  private mutating func startMirrors(_ effects: inout [EngineEffect]) {
+    for position in mirrors.mirrors.indices where mirrors.mirrors[position].isOurs {
+      let mirror = mirrors.mirrors[position]
+      mirrors.mirrors[position].state = .running
+      ask(
+        .blockdevMirror(
+          job: mirror.jobID, device: mirror.disk.device, target: MirrorNames.node(mirror.index),
+          speed: mirror.disk.bandwidthBytesPerSecond),
+        .source, &effects)
+    }
+  }
+
+  /// `blockdev-mirror` was refused: `drive-mirror` suits drives of the older kind.
+  mutating func mirrorRefused(
+    _ job: String, _ refusal: Refusal, _ effects: inout [EngineEffect]
+  ) {
+    guard phase == .mirroring, let address = storage.address,
+      let mirror = mirrors.mirrors.first(where: { $0.jobID == job }), mirror.nodeIsAdded
+    else { return }
+    effects.append(
+      .log(
+        "source refused 'blockdev-mirror' for '\(mirror.disk.device)': \(refusal.text); using drive-mirror"
+      ))
+    mirrors.change(job) { $0.nodeIsAdded = false }
+    ask(.blockdevDel(node: MirrorNames.node(mirror.index)), .source, &effects)
+    ask(
+      .driveMirror(
+        job: job, device: mirror.disk.device, address: address, exportName: mirror.disk.exportName,
+        node: MirrorNames.node(mirror.index), speed: mirror.disk.bandwidthBytesPerSecond),
+      .source, &effects)
+  }
+
+  private mutating func awaitSync(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    if mirrors.areAllReady, target.isConnected {
+      let background = mirrors.mirrors.filter { !$0.isWriteBlocking }
+      if background.isEmpty || modeChangeAsked {
+        return awaited.isEmpty ? .transferring : .mirroring
+      }
+      // Mirrors that copy in the background keep a dirty bitmap past STOP.
+      modeChangeAsked = true
+      guard let release = source.release, release >= QEMURelease(8, 2) else { return .mirroring }
+      for mirror in background { ask(.blockJobChange(job: mirror.jobID), .source, &effects) }
+      return .mirroring
+    }
+    if alarms.takeDue(.poll, at: now) {
+      alarms.set(.poll, now + Self.reportInterval)
+      poll(.queryBlockJobs, .source, &effects)
+      effects.append(.progressed)
+    }
+    return .mirroring
+  }
+
+  private mutating func mirroringFailure() -> Failure? {
+    if let undoReason { return undoReason }
+    if let text = mirrors.failure { return Failure(.storage, side: .source, text: text) }
+    if source.isProvenDead {
+      return Failure(.sourceGone, side: .source, text: "source's QEMU ended")
+    }
+    if target.isProvenDead {
+      return Failure(.targetGone, side: .target, text: "target's QEMU ended")
+    }
+    if let failure = monitorFailure() { return failure }
+    if guestIsOff {
+      return Failure(
+        .guestOff, side: .source, text: "the guest powered off, or was shut down, on its way")
+    }
+    if alarms.takeDue(.step, at: now) {
+      return Failure(.storage, text: "setting up the mirrors took longer than a minute")
+    }
+    if storage.policy == .fail, alarms.takeDue(.transferLimit, at: now) {
+      return Failure(
+        .storage, side: .source,
+        text: "the mirrors did not get in sync within \(storage.syncDeadline?.milliseconds ?? 0) ms"
+      )
+    }
+    return nil
+  }
+
+  /// What storage adds to the replies of a step.
+  mutating func storageReplied(
+    _ side: Side, _ command: Command, _ reply: CommandReply, _ effects: inout [EngineEffect]
+  ) -> Bool {
+    switch (command, reply) {
+    case (.blockdevMirror(let job, _, _, _), .refused(let refusal)):
+      mirrorRefused(job, refusal, &effects)
+      return true
+    case (.blockJobChange(let job), .answered):
+      mirrors.change(job) { $0.isWriteBlocking = true }
+      return true
+    case (.blockJobChange, _), (.blockJobCancel, _), (.jobDismiss, _), (.yank, _):
+      // What became of it is seen in the jobs themselves.
+      return true
+    case (.blockdevDel(let node), _):
+      if let position = mirrors.mirrors.firstIndex(where: { $0.node == node }) {
+        mirrors.mirrors[position].nodeIsAdded = false
+      }
+      return true
+    case (.nbdServerStop, _):
+      nbdStopReplied(reply)
+      return true
+    case (.blockdevAdd, .refused), (.driveMirror, .refused), (.nbdServerStart, .refused),
+      (.blockExportAdd, .refused):
+      guard phase == .mirroring, case .refused(let refusal) = reply, undoReason == nil else {
+        return false
+      }
+      undoReason = refused(side, command.qmpName, refusal)
+      return true
+    case (.blockdevAdd, .lost), (.blockdevMirror, .lost), (.driveMirror, .lost),
+      (.nbdServerStart, .lost), (.blockExportAdd, .lost):
+      guard phase == .mirroring, undoReason == nil else { return true }
+      undoReason = Failure(
+        .monitorLost, side: side, command: command.qmpName,
+        text: "\(side)'s monitor was lost while the mirrors were set up")
+      return true
+    default:
+      return false
+    }
+  }
+
+  // MARK: - The target's NBD server (I3)
+
+  private mutating func nbdStopReplied(_ reply: CommandReply) {
+    switch reply {
+    case .answered: nbdStop = .stopped
+    case .refused(let refusal):
+      // A server that does not run has no writers.
+      nbdStop =
+        refusal.text.contains("not running")
+        ? .stopped
+        : .failed(refusal)
+    case .lost: nbdStop = .lost
+    }
+  }
+
+  /// Sends the stop unless it is sent or done; a lost one is sent again.
+  mutating func stopNBD(_ effects: inout [EngineEffect]) {
+    guard !mirrors.isEmpty, target.isConnected else { return }
+    switch nbdStop {
+    case .notSent, .lost:
+      nbdStop = .sent
+      ask(.nbdServerStop, .target, &effects)
+    case .sent, .stopped, .failed:
+      break
+    }
+  }
+
+  /// Whether no outside writer can reach the target's disks when `cont` is carried out: the stop is
+  /// confirmed, or it goes ahead of `cont` on the same connection, where their order is guaranteed.
+  func outsideWritersEnd(beforeNextCommand stopIsAhead: Bool) -> Bool {
+    if mirrors.isEmpty || nbdStop == .stopped { return true }
+    return stopIsAhead && usesFastOrder && preflight.target.foreignExports.isEmpty
+  }
+
+  enum NBDStop: Hashable, Sendable {
+    case notSent, sent, stopped, lost
+    case failed(Refusal)
+  }
+
+  // MARK: - Ending mirrors
+
+  /// Ends every live mirror by force and removes what belongs to it; answers whether nothing is left.
+  ///
+  /// The caller polls: each call sends only what is not on its way.
+  mutating func endMirrorsByForce(takenOverToo: Bool, _ effects: inout [EngineEffect]) -> Bool {
+    guard !mirrors.isEmpty, source.isConnected else { return true }
+    var isClean = true
+    for mirror in mirrors.mirrors where mirror.isOurs || takenOverToo {
+      let cancel = Command.blockJobCancel(job: mirror.jobID, force: true)
+      if mirror.isConcluded {
+        isClean = false
+        if !awaited.contains(.jobDismiss(job: mirror.jobID), .source) {
+          ask(.jobDismiss(job: mirror.jobID), .source, &effects)
+        }
+      } else if mirror.report != nil || mirror.isLive {
+        isClean = false
+        if mirror.isLive, !forceSent.contains(mirror.index) {
+          forceSent.append(mirror.index)
+          ask(cancel, .source, &effects)
+        }
+      } else if mirror.nodeIsAdded {
+        isClean = false
+        if let node = mirror.node, !awaited.contains(.blockdevDel(node: node), .source) {
+          ask(.blockdevDel(node: node), .source, &effects)
+        }
+      }
+    }
+    if !isClean, awaited.isEmpty(.source), mirrorPollIsDue() {
+      poll(.queryBlockJobs, .source, &effects)
+    }
+    return isClean
+  }
+
+  /// At most one look at the jobs each 50 ms while they end.
+  private mutating func mirrorPollIsDue() -> Bool {
+    if let last = lastMirrorPoll, now < last + .milliseconds(50) {
+      alarms.setEarlier(.poll, last + .milliseconds(50))
+      return false
+    }
+    lastMirrorPoll = now
+    return true
+  }
+
+  /// The nodes whose connections can be broken.
+  var yankableNodes: [String] { mirrors.mirrors.filter(\.isLive).compactMap(\.node) }
+
+  /// Breaks stalled NBD connections where the guest stands for too long (out of band).
+  mutating func yankIfStalled(_ effects: inout [EngineEffect]) {
+    guard !mirrors.isEmpty, source.status != .preSwitchover, source.status != .device else {
+      return
+    }
+    if !alarms.isSet(.yank), !yankSent { alarms.set(.yank, now + storage.yankLimit) }
+    guard alarms.takeDue(.yank, at: now), !yankSent else { return }
+    yankSent = true
+    let nodes = yankableNodes
+    guard source.outOfBandIsReady, !nodes.isEmpty else {
+      effects.append(
+        .warn(
+          "the guest stands and the source does not answer: an NBD connection may be stalled, and "
+            + "there is no out-of-band monitor to break it"))
+      return
+    }
+    effects.append(
+      .warn("the guest stands: breaking the NBD connections of \(nodes.joined(separator: ", "))"))
+    effects.append(.sendOutOfBand(.yank(nodes: nodes), to: .source))
+  }
+
+  /// What could not be ended or removed, for a person.
+  var leftovers: String {
+    let names = mirrors.mirrors.filter { $0.isLive || $0.isConcluded || $0.nodeIsAdded }
+      .map { "'\($0.jobID)'" + ($0.node.map { " (node '\($0)')" } ?? "") }
+    return "source still has the mirrors \(names.joined(separator: ", ")): end them with "
+      + "block-job-cancel force=true, then blockdev-del"
+  }
+
+  // MARK: - pre-switchover
+
+  private enum PreSwitchoverStep {
+    static let asking = 0
+    static let checking = 1
+    static let ending = 2
+    static let continued = 3
+  }
+
+  /// The guest stands, QEMU has drained, and it waits for `migrate-continue`.
+  mutating func decidePreSwitchover(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    alarms.clear(.yank)
+    if preSwitchoverStep < PreSwitchoverStep.continued, let failure = preSwitchoverFailure() {
+      undoReason = failure
+      return .undoing
+    }
+    if preSwitchoverStep < PreSwitchoverStep.continued, cancelRequested { return .undoing }
+    guard source.isConnected else { return .switchingOver }
+    switch preSwitchoverStep {
+    case PreSwitchoverStep.asking:
+      alarms.set(.drain, now + storage.drainLimit)
+      // Asked again on purpose: an answer from before `pre-switchover` is not final.
+      guard !awaited.contains(.queryBlockJobs, .source) else { break }
+      preSwitchoverStep = PreSwitchoverStep.checking
+      ask(.queryBlockJobs, .source, &effects)
+    case PreSwitchoverStep.checking:
+      guard !awaited.contains(.queryBlockJobs, .source), !guestRun.stopUnexplained,
+        target.isConnected
+      else { break }
+      judgeMirrors(&effects)
+    case PreSwitchoverStep.ending:
+      if mirrors.haveAllEndedInSync {
+        continueMigration(&effects)
+        stopNBD(&effects)
+      } else if awaited.isEmpty(.source), mirrorPollIsDue() {
+        poll(.queryBlockJobs, .source, &effects)
+      }
+    default:
+      reconcile([.source], &effects)
+    }
+    return .switchingOver
+  }
+
+  private mutating func judgeMirrors(_ effects: inout [EngineEffect]) {
+    let reportsActiveSync = source.release.map { $0 >= QEMURelease(8, 2) } ?? true
+    let releaseIsListed = source.release.map { release in
+      Self.releasesWithFastOrder.contains { $0.contains(release) }
+    }
+    if storage.allowsFastOrder, releaseIsListed == true,
+      mirrors.areInSync(reportsActiveSync: reportsActiveSync)
+    {
+      usesFastOrder = true
+      continueMigration(&effects)
+      return
+    }
+    preSwitchoverStep = PreSwitchoverStep.ending
+    for mirror in mirrors.mirrors where mirror.isLive {
+      ask(.blockJobCancel(job: mirror.jobID, force: false), .source, &effects)
+    }
+  }
+
+  private mutating func continueMigration(_ effects: inout [EngineEffect]) {
+    preSwitchoverStep = PreSwitchoverStep.continued
+    alarms.clear(.drain)
+    ask(.migrateContinue, .source, &effects)
+  }
+
+  /// `migrate-continue` is on its way: nothing cancels any more (I4).
+  var isContinued: Bool { preSwitchoverStep >= PreSwitchoverStep.continued }
+
+  private mutating func preSwitchoverFailure() -> Failure? {
+    if target.isProvenDead || target.isOutOfReach {
+      return Failure(.targetGone, side: .target, text: "target's QEMU ended in pre-switchover")
+    }
+    if let text = mirrors.failure { return Failure(.storage, side: .source, text: text) }
+    if guestIsOff {
+      return Failure(
+        .guestOff, side: .source, text: "the guest powered off, or was shut down, on its way")
+    }
+    if alarms.takeDue(.drain, at: now) {
+      return Failure(
+        .storage, side: .source,
+        text:
+          "the mirrors did not end within \(storage.drainLimit.milliseconds) ms in pre-switchover")
+    }
+    return nil
+  }
+}

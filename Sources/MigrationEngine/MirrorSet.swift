@@ -1,0 +1,176 @@
+/// A block job, as `query-block-jobs` reports it.
+public struct BlockJobReport: Hashable, Sendable {
+  public var id: String
+  public var isReady: Bool
+  public var length: UInt64
+  public var offset: UInt64
+  /// QEMU's `JobStatus`.
+  public var status: String
+  /// From 8.2 on.
+  public var isActivelySynced: Bool?
+  public var error: String?
+
+  public init(
+    id: String, isReady: Bool, length: UInt64, offset: UInt64, status: String,
+    isActivelySynced: Bool? = nil, error: String? = nil
+  ) {
+    self.id = id
+    self.isReady = isReady
+    self.length = length
+    self.offset = offset
+    self.status = status
+    self.isActivelySynced = isActivelySynced
+    self.error = error
+  }
+}
+
+/// The mirrors of a migration: what each is known to do, and what follows from all of them (I3).
+struct MirrorSet: Sendable {
+  enum State: Hashable, Sendable {
+    /// Ours, not started.
+    case absent
+    case running
+    /// All is copied; every write reaches both disks.
+    case ready
+    /// It ended in sync: the target's disk is what the source's was at that instant.
+    case endedInSync
+    case failed(String)
+    /// No longer a block job of the source.
+    case gone
+  }
+
+  struct Mirror: Sendable {
+    var disk: DiskOptions
+    var index: Int
+    var state: State
+    /// Every write waits for the target's disk too.
+    var isWriteBlocking: Bool
+    var nodeIsAdded = false
+    /// A concluded job waits for its dismissal.
+    var isConcluded = false
+    var report: BlockJobReport?
+
+    /// The block job's id on the source.
+    var jobID: String {
+      if case .takenOver(let jobID, _, _) = disk.mirror { return jobID }
+      return MirrorNames.job(index)
+    }
+    /// The node of the NBD client on the source; nil for one of the host program that it did not name.
+    var node: String? {
+      if case .takenOver(_, _, let node) = disk.mirror { return node }
+      return MirrorNames.node(index)
+    }
+    var isOurs: Bool { disk.mirror == .started }
+    var isLive: Bool { state == .running || state == .ready }
+  }
+
+  var mirrors: [Mirror]
+
+  init(_ disks: [DiskOptions]) {
+    mirrors = disks.enumerated().map { index, disk in
+      var isWriteBlocking = true
+      var state = State.absent
+      if case .takenOver(_, let blocking, _) = disk.mirror {
+        isWriteBlocking = blocking
+        state = .running
+      }
+      return Mirror(disk: disk, index: index, state: state, isWriteBlocking: isWriteBlocking)
+    }
+  }
+
+  var isEmpty: Bool { mirrors.isEmpty }
+  var areAllReady: Bool { mirrors.allSatisfy { $0.state == .ready } }
+  var haveAllEndedInSync: Bool { mirrors.allSatisfy { $0.state == .endedInSync } }
+  /// No mirror of the source writes to the target any more, nor waits for it.
+  var haveAllEnded: Bool { mirrors.allSatisfy { !$0.isLive && !$0.isConcluded } }
+
+  /// The first mirror that failed or vanished, in words.
+  var failure: String? {
+    for mirror in mirrors {
+      switch mirror.state {
+      case .failed(let text): return "mirror of '\(mirror.disk.device)' failed: \(text)"
+      case .gone: return "mirror of '\(mirror.disk.device)' vanished: somebody else ended it"
+      case .absent, .running, .ready, .endedInSync: continue
+      }
+    }
+    return nil
+  }
+
+  /// Whether every mirror is in sync for good, once the guest stands and QEMU has drained: the
+  /// precondition of the *fast* order. QEMU says `actively-synced` from 8.2 on.
+  func areInSync(reportsActiveSync: Bool) -> Bool {
+    mirrors.allSatisfy { mirror in
+      guard mirror.state == .ready, mirror.isWriteBlocking, let report = mirror.report else {
+        return false
+      }
+      return report.isReady && report.status == "ready" && report.length == report.offset
+        && (!reportsActiveSync || report.isActivelySynced == true)
+    }
+  }
+
+  /// Takes a whole `query-block-jobs`: what is not in it has ended.
+  mutating func reported(_ reports: [BlockJobReport]) {
+    for position in mirrors.indices {
+      let report = reports.first { $0.id == mirrors[position].jobID }
+      mirrors[position].report = report
+      guard let report else {
+        if mirrors[position].isLive { mirrors[position].state = .gone }
+        mirrors[position].isConcluded = false
+        continue
+      }
+      if report.status == "concluded" {
+        mirrors[position].isConcluded = true
+        if let error = report.error {
+          mirrors[position].state = .failed(error)
+        } else if mirrors[position].isLive, report.length == report.offset {
+          mirrors[position].state = .endedInSync
+        }
+      } else if mirrors[position].isLive {
+        mirrors[position].state = report.isReady ? .ready : .running
+      }
+    }
+  }
+
+  mutating func becameReady(_ jobID: String) {
+    change(jobID) { if $0.state == .running { $0.state = .ready } }
+  }
+
+  /// `BLOCK_JOB_COMPLETED`: in sync unless it carries an error.
+  mutating func completed(_ jobID: String, error: String?) {
+    change(jobID) { mirror in
+      guard mirror.isLive else { return }
+      mirror.state = error.map { .failed($0) } ?? .endedInSync
+    }
+  }
+
+  /// `BLOCK_JOB_CANCELLED`: ended by force, the target's disk is not to be used.
+  mutating func cancelled(_ jobID: String) {
+    change(jobID) { if $0.isLive { $0.state = .failed("it was cancelled") } }
+  }
+
+  /// `JOB_STATUS_CHANGE`.
+  mutating func statusChanged(_ jobID: String, to status: String) {
+    change(jobID) { mirror in
+      if status == "concluded" { mirror.isConcluded = true }
+      if status == "null" {
+        mirror.isConcluded = false
+        mirror.report = nil
+      }
+    }
+  }
+
+  mutating func change(_ jobID: String, _ body: (inout Mirror) -> Void) {
+    guard let position = mirrors.firstIndex(where: { $0.jobID == jobID }) else { return }
+    body(&mirrors[position])
+  }
+}
+
+/// What our own mirrors are called on both sides.
+public enum MirrorNames {
+  /// The block job on the source.
+  public static func job(_ index: Int) -> String { "swo-mirror\(index)" }
+  /// The NBD client's node on the source.
+  public static func node(_ index: Int) -> String { "swo-nbd\(index)" }
+  /// The export on the target.
+  public static func export(_ index: Int) -> String { "swo-export\(index)" }
+}
