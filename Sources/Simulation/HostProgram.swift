@@ -59,7 +59,7 @@ extension World {
     if scenario.options.handOver == .afterResume, hasHealed || random.chance(1, in: 2) {
       result = .done
     }
-    if scenario.options.handOver == .external, result != .failed {
+    if scenario.options.handOver == .external, result == .done, !host.plan.takesOverAtOnce {
       hostConnects()
       return
     }
@@ -117,7 +117,8 @@ extension World {
       } else if message["id"] == 1 {
         host.stream = nil
         closeByClient(index)
-        if message["return"] != nil { answer(.done) } else { hostAttemptFailed() }
+        // The session sees the RESUME by itself.
+        if message["return"] != nil { host.ownership = .target } else { hostAttemptFailed() }
       }
     }
   }

@@ -30,6 +30,7 @@ public struct Violation: Sendable {
 /// Watches a world from outside of the session, and knows what is true.
 struct Observer {
   private(set) var violations: [Violation] = []
+  private(set) var remarks: [Violation] = []
   private(set) var conclusion: Conclusion?
   var lastSourceStatus = OutgoingMigration.Status.none
   /// Messages of a later QEMU that wait to be sent.
@@ -39,7 +40,6 @@ struct Observer {
   private var history: [Truth] = []
   private var endedAt: MonotonicInstant?
   private var hasCrashed = false
-  private var wasWrong = false
   private var initial: (source: [Bool], target: [Bool]) = ([], [])
   private var initialParameters: (source: JSONObject, target: JSONObject) = ([:], [:])
   /// What the session has written.
@@ -52,7 +52,7 @@ struct Observer {
   /// When what the session knows of a side left that side.
   private var contact: (source: MonotonicInstant, target: MonotonicInstant)
   private var somebodyStopped = false
-  private var targetRanByGrant = false
+  private var targetHasRun = false
 
   init(_ scenario: Scenario) {
     self.scenario = scenario
@@ -64,9 +64,19 @@ struct Observer {
     violations.append(Violation(rule: rule, text: text, at: now))
   }
 
+  /// A rule that is broken without making the rest meaningless; each is named once.
+  mutating func remark(_ rule: Rule, _ text: String, at now: MonotonicInstant) {
+    guard !remarks.contains(where: { $0.rule == rule && $0.text == text }) else { return }
+    remarks.append(Violation(rule: rule, text: text, at: now))
+  }
+
   mutating func begin(source: SimulatedQEMU, target: SimulatedQEMU) {
     initial = (source.capabilities.map(\.isOn), target.capabilities.map(\.isOn))
     initialParameters = (source.parameters, target.parameters)
+    history = [
+      Truth(
+        source: source, target: target, targetHasRun: false, at: MonotonicInstant(nanoseconds: 0))
+    ]
   }
 
   // MARK: - The world
@@ -76,7 +86,8 @@ struct Observer {
     source: SimulatedQEMU, target: SimulatedQEMU, storage: SimulatedStorage,
     at now: MonotonicInstant
   ) {
-    let truth = Truth(source: source, target: target, at: now)
+    targetHasRun = targetHasRun || target.isRunning
+    let truth = Truth(source: source, target: target, targetHasRun: targetHasRun, at: now)
     guard truth != history.last else { return }
     let before = history.last
     history.append(truth)
@@ -264,12 +275,25 @@ struct Observer {
     if conclusion.failure?.code == .internalContradiction {
       violate(.contradiction, conclusion.failure?.text ?? "", at: now)
     }
-    if conclusion.owner == .unknown, !struck.contains(where: \.mayLeaveUnknown) {
+    if conclusion.owner == .unknown, !mayNotKnow(struck) {
       violate(
         .endIsTruthful, "owner unknown although nothing kept the session from knowing", at: now)
     }
     judgeTruth(conclusion, at: now)
     judgeTrace(conclusion, source, target, struck, at: now)
+  }
+
+  /// Whether something kept the session from learning who owns the guest.
+  private func mayNotKnow(_ struck: [FaultKind]) -> Bool {
+    if struck.contains(where: \.mayLeaveUnknown) { return true }
+    // A target that dies at its load after a grant, where nobody can prove its death.
+    let cannotLoad = !scenario.source.devices.allSatisfy(scenario.target.devices.contains)
+    if cannotLoad && hasGranted { return true }
+    switch scenario.host.result {
+    case .done: return false
+    case .unknown: return scenario.options.handOver != .none
+    case .failed: return scenario.options.handOver == .external
+    }
   }
 
   /// The session's word may be as old as its last contact with the side that it speaks of.
@@ -324,13 +348,13 @@ struct Observer {
       source.capabilities.map(\.isOn) != initial.source
         || source.parameters != initialParameters.source
     {
-      violate(.leaveNoTrace, "the source's settings are not what they were", at: now)
+      remark(.leaveNoTrace, "the source's settings are not what they were", at: now)
     }
     if conclusion.owner == .target, target.isAlive, scenario.options.handOver != .external,
       target.capabilities.map(\.isOn) != initial.target
         || target.parameters != initialParameters.target
     {
-      violate(.leaveNoTrace, "the target's settings are not what they were", at: now)
+      remark(.leaveNoTrace, "the target's settings are not what they were", at: now)
     }
   }
 
@@ -344,6 +368,7 @@ struct Observer {
     guard !hasCrashed, let conclusion else { return }
     if source.isAlive, !source.outgoing.isUnderway, source.outgoing.status != .completed,
       scenario.guestAtStart == .running, !somebodyStopped, !source.guestIsOff,
+      source.outgoing.oldRunState ?? .running == .running,
       source.runState == .finishMigrate || source.runState == .postmigrate
         || source.runState == .paused
     {
@@ -379,7 +404,9 @@ struct Truth: Equatable {
   var guestIsOff: Bool
   var at: MonotonicInstant
 
-  init(source: SimulatedQEMU, target: SimulatedQEMU, at now: MonotonicInstant) {
+  init(
+    source: SimulatedQEMU, target: SimulatedQEMU, targetHasRun: Bool, at now: MonotonicInstant
+  ) {
     sourceRuns = source.isRunning
     targetRuns = target.isRunning
     sourceIsAlive = source.isAlive
@@ -389,11 +416,10 @@ struct Truth: Equatable {
     sourceStatus = source.outgoing.status
     targetIsLoaded = target.incoming.stage == .loaded
     targetIsArmed = target.isArmed
-    let isWithTarget = target.incoming.stage == .loaded && source.outgoing.status == .completed
-    guestIsOff =
-      isWithTarget
-      ? target.guestIsOff || target.runState == .shutdown
-      : source.guestIsOff || source.runState == .shutdown
+    let sourceHolds = source.isAlive && !source.guestIsOff && source.runState != .shutdown
+    let targetHolds = target.isAlive && targetIsLoaded && target.runState != .shutdown
+    // Once it ran on the target, what the source still has is a thing of the past.
+    guestIsOff = targetHasRun ? !targetHolds : !sourceHolds && !targetHolds
     at = now
   }
 
@@ -424,9 +450,7 @@ struct Truth: Equatable {
 
   var guest: GuestCondition {
     if targetRuns || sourceRuns { return .running }
-    if guestIsOff { return .off }
-    if !sourceIsAlive && !(targetIsAlive && targetIsLoaded) { return .off }
-    return .paused
+    return guestIsOff ? .off : .paused
   }
 
   var text: String {

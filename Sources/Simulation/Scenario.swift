@@ -8,6 +8,8 @@ public struct Scenario: Sendable {
   public struct HostPlan: Sendable {
     public var delay = Span.milliseconds(20)
     public var result = HandOverResult.done
+    /// With `external`: it says that it takes over from here, and resumes the target later.
+    public var takesOverAtOnce = false
   }
 
   public var source = QEMUConfiguration()
@@ -26,6 +28,8 @@ public struct Scenario: Sendable {
   /// Whether bytes arrive in pieces that have nothing to do with the messages.
   public var isChopped = false
   public var disks: [(sectors: Int, hasLock: Bool)] = []
+  /// The disk of the journal is full.
+  public var journalFails = false
   public var faults: [Fault] = []
   /// No fault strikes after it, and what is broken is repaired.
   public var healsAt = Span.seconds(60)
@@ -117,6 +121,8 @@ extension Scenario {
       options.transferDeadline = .milliseconds(random.number(in: 1...20_000))
     }
     if random.chance(1, in: 30) { options.checkOnly = true }
+    options.isJournaled = random.chance(1, in: 3)
+    journalFails = random.chance(1, in: 20)
   }
 
   private mutating func drawNetwork(_ random: inout RandomSource) {
@@ -141,6 +147,7 @@ extension Scenario {
 
   private mutating func drawHost(_ random: inout RandomSource) {
     host.delay = .microseconds(random.pick([100, 5_000, 300_000, 20_000_000]) ?? 100)
+    host.takesOverAtOnce = random.chance(1, in: 2)
     if random.chance(1, in: 8) { host.result = .failed }
     if random.chance(1, in: 8) { host.result = .unknown }
   }

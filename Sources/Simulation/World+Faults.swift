@@ -36,9 +36,11 @@ extension World {
   }
 
   func strike(_ index: Int) {
-    guard !hasHealed else { return }
+    // A phase may be entered again and again: each fault strikes once.
+    guard !hasHealed, !hasStruck[index] else { return }
     let fault = scenario.faults[index]
     guard apply(fault, index) else { return }
+    hasStruck[index] = true
     struck.append(fault.kind)
     log.note("fault", at: now, number: UInt64(index)) { "\(fault.kind)" }
   }

@@ -23,7 +23,10 @@ extension World {
   private func obey(_ effects: [SessionEffect]) {
     for effect in effects {
       if sessionEndedAt != nil {
-        guard case .close = effect else {
+        // The driver still closes, and stores how it ended.
+        switch effect {
+        case .close, .persist: break
+        default:
           observer.violate(.noEffectAfterTheEnd, "\(effect)", at: now)
           return
         }
@@ -36,10 +39,31 @@ extension World {
           after: delay(of: stream.side))
       case .close(let stream): sessionCloses(stream)
       case .write(let stream, let bytes): sessionWrites(bytes, on: stream)
+      case .persist(let bytes): persist(bytes)
       case .report(let report): reported(report)
       }
     }
     scheduleDeadline()
+  }
+
+  /// A journal's record becomes durable, or the disk does not take it.
+  private func persist(_ bytes: [UInt8]) {
+    log.note("persist", at: now, bytes: bytes) { "\(bytes.count) bytes" }
+    if lastPhase != .ended, source.isAlive, source.runState == .finishMigrate {
+      observer.violate(.bounds, "a record is made durable in the blackout", at: now)
+    }
+    let latency = Span.microseconds(random.number(in: 100...30_000))
+    if scenario.journalFails, journal == nil {
+      schedule(.recordStored(nil, text: "No space left on device"), after: latency)
+    } else {
+      schedule(.recordStored(bytes, text: ""), after: latency)
+    }
+  }
+
+  func recordStored(_ bytes: [UInt8]?, _ text: String) {
+    if let bytes { journal = bytes }
+    guard sessionEndedAt == nil else { return }
+    give(bytes == nil ? .recordNotStored(text: text) : .recordStored)
   }
 
   private func delay(of side: Side) -> Span {
@@ -50,22 +74,26 @@ extension World {
 
   private func scheduleDeadline() {
     guard let next = session?.nextDeadline else { return }
-    if let scheduledDeadline, scheduledDeadline <= next, scheduledDeadline >= now { return }
-    let instant = max(next, now)
+    var instant = max(next, now)
+    if instant == now, servedDeadlineAt == now {
+      // Its driver would spin. The world goes on, for what else it may show.
+      observer.remark(.bounds, "the session's deadline stays in the past", at: now)
+      instant = now + .milliseconds(200)
+    }
+    if let scheduledDeadline, scheduledDeadline >= now, scheduledDeadline <= instant { return }
     scheduledDeadline = instant
     schedule(.deadline, at: instant)
   }
 
   func deadlineCame() {
+    guard scheduledDeadline == now else { return }
     scheduledDeadline = nil
-    guard let next = session?.nextDeadline else { return }
-    if next <= now {
+    if let next = session?.nextDeadline, next <= now {
+      servedDeadlineAt = now
       give(.timePassed)
-      if let again = session?.nextDeadline, again <= now {
-        observer.violate(.bounds, "the session's deadline stays in the past", at: now)
-      }
+    } else {
+      scheduleDeadline()
     }
-    scheduleDeadline()
   }
 
   // MARK: - Streams

@@ -28,10 +28,11 @@ public final class World {
     case faultEnds(Int)
     case heal
     case hostProgram(HostProgram.Wake)
+    case recordStored([UInt8]?, text: String)
   }
 
   /// Most happenings of one world: more is a session that turns in a circle (I9).
-  static let maximumHappenings = 400_000
+  static let maximumHappenings = 100_000
   /// How long the world goes on after the session's end.
   static let aftermath = Span.seconds(5)
 
@@ -54,11 +55,15 @@ public final class World {
   var openAttempts = [Int](repeating: 0, count: StreamID.allCases.count)
   var knowsProcess = [Bool](repeating: false, count: StreamID.allCases.count)
   var scheduledDeadline: MonotonicInstant?
+  var servedDeadlineAt: MonotonicInstant?
   var sessionEndedAt: MonotonicInstant?
+  /// What is durable of the journal.
+  var journal: [UInt8]?
   var hasHealed = false
 
   public internal(set) var happenings = 0
   public internal(set) var struck: [FaultKind] = []
+  var hasStruck: [Bool]
   /// How often each row of the engine's transition table was taken.
   public internal(set) var transitions = [Int](
     repeating: 0, count: MigrationPhase.transitions.count)
@@ -80,6 +85,7 @@ public final class World {
       delay: scenario.migrationDelay, bytesPerSecond: scenario.migrationBytesPerSecond)
     host = HostProgram(scenario.host)
     observer = Observer(scenario)
+    hasStruck = scenario.faults.map { _ in false }
     session = MigrationSession(
       configuration: SessionConfiguration(
         options: scenario.options, sourceMonitor: .unix(path: "/source.qmp"),
@@ -140,6 +146,7 @@ public final class World {
     case .faultEnds(let index): faultEnds(index)
     case .heal: heal()
     case .hostProgram(let wake): hostProgramWakes(wake)
+    case .recordStored(let bytes, let text): recordStored(bytes, text)
     }
   }
 
@@ -285,7 +292,7 @@ public final class World {
   private func report() -> RunReport {
     observer.finish(source: source, target: target, storage: storage, at: now)
     return RunReport(
-      violations: observer.violations, hash: log.hash, conclusion: observer.conclusion,
+      violations: observer.violations + observer.remarks, hash: log.hash, conclusion: observer.conclusion,
       happenings: happenings, struck: struck, transitions: transitions,
       duration: now - start)
   }
