@@ -27,6 +27,7 @@ let package = Package(
     .systemLibrary(name: "CLibSSH2", pkgConfig: "libssh2", providers: [.apt(["libssh2-1-dev"])]),
     .systemLibrary(name: "CSwitchover"),
     .target(name: "CPlatform"),
+    .target(name: "CSSHTransport", dependencies: ["CLibSSH2"]),
 
     // Pure: no system call, no clock, no thread.
     .target(name: "MigrationEngine", swiftSettings: strict + [.strictMemorySafety()]),
@@ -37,10 +38,17 @@ let package = Package(
     // The shell: the only places that reach the kernel.
     .target(name: "Platform", dependencies: ["CPlatform"], swiftSettings: strict),
     .target(
+      name: "SSH", dependencies: ["CLibSSH2", "CSSHTransport", "MigrationEngine", "Platform"],
+      swiftSettings: strict),
+    .target(
       name: "Runtime", dependencies: ["MigrationEngine", "MigrationSession", "QMP", "Platform"],
       swiftSettings: strict),
     .target(
-      name: "SwitchoverABI", dependencies: ["CSwitchover", "Runtime"], swiftSettings: strict),
+      name: "SwitchoverABI",
+      dependencies: [
+        "CSwitchover", "Runtime", "MigrationEngine", "MigrationSession", "QMP",
+      ],
+      swiftSettings: strict),
 
     // The command line stands on the C interface alone.
     .target(name: "DemoGuest", swiftSettings: strict),
@@ -69,6 +77,11 @@ let package = Package(
     .testTarget(
       name: "QEMUHarnessTests", dependencies: ["QEMUHarness", "CQEMUHarness", "DemoGuest"],
       swiftSettings: strict),
+    .target(name: "CBenchmarks", path: "Tests/Support/CBenchmarks"),
+    .executableTarget(
+      name: "switchover-bench",
+      dependencies: ["CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP"],
+      path: "Tests/Benchmarks", swiftSettings: strict),
     .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(
@@ -78,6 +91,8 @@ let package = Package(
       dependencies: ["Simulation", "MigrationEngine", "MigrationSession", "QMP", "QEMUHarness"]),
     .testTarget(name: "TidyTests"),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
+    .testTarget(
+      name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
     .testTarget(name: "RuntimeTests", dependencies: ["Runtime", "Platform"]),
     .testTarget(
       name: "QEMUTests", dependencies: ["QEMUHarness", "CSwitchover", "SwitchoverABI"]),
