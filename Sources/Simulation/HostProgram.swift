@@ -110,10 +110,7 @@ extension World {
     for line in lines where line.last == UInt8(ascii: "\r") {
       guard let message = line.withUnsafeBytes({ try? JSONText.decode($0) }) else { continue }
       if message["QMP"] != nil {
-        send(
-          index, .toQEMU,
-          Array(
-            "{\"execute\":\"qmp_capabilities\",\"id\":0}{\"execute\":\"cont\",\"id\":1}\n".utf8))
+        send(index, .toQEMU, Array(QEMUCommandName.resumption.utf8))
       } else if message["id"] == 1 {
         host.stream = nil
         closeByClient(index)
@@ -130,10 +127,6 @@ extension World {
   /// A stranger asks one question and goes.
   private func strangerReceived(_ index: Int, _ bytes: [UInt8]) {
     guard bytes.starts(with: "{\"QMP\"".utf8) else { return }
-    send(
-      index, .toQEMU,
-      Array("{\"execute\":\"qmp_capabilities\"}{\"execute\":\"query-status\"}\n".utf8))
+    send(index, .toQEMU, Array(QEMUCommandName.question.utf8))
   }
-
-  func hostLearnsOfExit(_ side: Side) {}
 }

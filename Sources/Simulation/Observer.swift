@@ -148,23 +148,24 @@ struct Observer {
         continue
       }
       switch (command, stream.side) {
-      case ("cont", .target): judgeGrant(source, target, host, at: now)
-      case ("cont", .source): judgeSourceResumption(source, target, host, at: now)
-      case ("quit", .source): judgeSourceQuit(source, target, at: now)
-      case ("quit", .target):
+      case (QEMUCommandName.cont, .target): judgeGrant(source, target, host, at: now)
+      case (QEMUCommandName.cont, .source): judgeSourceResumption(source, target, host, at: now)
+      case (QEMUCommandName.quit, .source): judgeSourceQuit(source, target, at: now)
+      case (QEMUCommandName.quit, .target):
         if target.isRunning { violate(.endIsTruthful, "'quit' to a target that runs", at: now) }
-      case ("migrate", _): hasMigrated = true
-      case ("migrate-continue", _): hasContinued = true
-      case ("migrate_cancel", _):
+      case (QEMUCommandName.migrate, _): hasMigrated = true
+      case (QEMUCommandName.migrateContinue, _): hasContinued = true
+      case (QEMUCommandName.migrateCancel, _):
         if hasContinued { violate(.noCancelAfterThePoint, "after migrate-continue", at: now) }
         if stopDelivered, source.runState == .finishMigrate,
           source.outgoing.status != .preSwitchover
         {
           violate(.noCancelAfterThePoint, "after the STOP of the switchover", at: now)
         }
-      case ("block-job-complete", _), ("job-complete", _):
-        violate(.noWriteIsLost, "a mirror is completed with a pivot", at: now)
-      default: break
+      default:
+        if QEMUCommandName.pivots.contains(command) {
+          violate(.noWriteIsLost, "a mirror is completed with a pivot", at: now)
+        }
       }
     }
   }
@@ -231,12 +232,12 @@ struct Observer {
   ) {
     var isSession = false
     if case .session = client { isSession = true }
-    if client == nil, command == "stop" { somebodyStopped = true }
+    if client == nil, command == QEMUCommandName.stop { somebodyStopped = true }
     guard isSession else { return }
-    if command == "cont", side == .source, !refused, target.isRunning {
+    if command == QEMUCommandName.cont, side == .source, !refused, target.isRunning {
       violate(.oneGuestRuns, "the source took 'cont' while the target runs", at: now)
     }
-    if command == "stop", side == .target, history.last?.targetRuns == true {
+    if command == QEMUCommandName.stop, side == .target, history.last?.targetRuns == true {
       violate(.pausedStaysPaused, "'stop' to a target that ran", at: now)
     }
   }
@@ -313,8 +314,9 @@ struct Observer {
         "owner \(conclusion.owner), guest \(conclusion.guest), but \(history.last?.text ?? "")",
         at: now)
     }
-    if let runs = history.last, runs.sourceRuns && conclusion.owner == .target
-      || runs.targetRuns && conclusion.owner != .target
+    if let runs = history.last,
+      runs.sourceRuns && conclusion.owner == .target
+        || runs.targetRuns && conclusion.owner != .target
     {
       violate(
         .endIsTruthful,

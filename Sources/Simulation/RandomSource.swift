@@ -15,6 +15,10 @@ public struct RandomSource: RandomNumberGenerator, Sendable {
     d = mixer.next()
   }
 
+  init(state: (UInt64, UInt64, UInt64, UInt64)) {
+    (a, b, c, d) = state
+  }
+
   public mutating func next() -> UInt64 {
     let product = b &* 5
     let result = ((product << 7) | (product >> 57)) &* 9

@@ -177,7 +177,9 @@ extension Scenario {
       let longest: Int64 = random.pick([1_000, 50_000, 2_000_000, 20_000_000]) ?? 1_000
       return .time(.microseconds(random.number(in: 0...longest)))
     case 1:
-      let statuses = ["setup", "active", "device", "completed", "failed", "cancelling", "cancelled"]
+      let statuses = [
+        "setup", "active", "device", "completed", "failed", "cancelling", "cancelled",
+      ]
       return .status(random.pick(statuses) ?? "active", offset)
     default:
       return .phase(random.pick(MigrationPhase.allCases) ?? .transferring, offset)

@@ -61,7 +61,8 @@ extension SimulatedQEMU {
   ) throws(QMPCommandError) -> JSONValue? {
     switch name {
     case "qom-get": return try objectProperty(&arguments)
-    case "query-status": try arguments.finish()
+    case "query-status":
+      try arguments.finish()
       return .object(statusReport)
     case "query-migrate":
       try arguments.finish()

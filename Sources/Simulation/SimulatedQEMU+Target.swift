@@ -1,31 +1,7 @@
 import MigrationEngine
 import QMP
 
-/// The receiving side of a migration.
-public struct IncomingMigration: Sendable {
-  public enum Stage: Sendable {
-    case none, deferred, listening, receiving, loading, loaded, failed
-  }
-
-  public internal(set) var stage: Stage
-  public internal(set) var address: String?
-  /// RAM streams in.
-  var isStreaming: Bool { stage == .receiving }
-  var hasReturnPath = false
-  var state: TravellingState?
-  /// 10.0 takes no second `migrate-incoming`, not even after a failed one.
-  var wasAsked = false
-
-  init(_ incoming: QEMUConfiguration.Incoming) {
-    switch incoming {
-    case .none: stage = .none
-    case .deferred: stage = .deferred
-    case .listening(let address):
-      stage = .listening
-      self.address = address
-    }
-  }
-}
+// The receiving side.
 
 extension SimulatedQEMU {
   /// Whether a migration connection to this address finds it listening.

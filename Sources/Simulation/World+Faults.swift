@@ -68,17 +68,17 @@ extension World {
       link.vanishes = true
     case .sourceKilled: return kill(.source)
     case .targetKilled: return kill(.target)
-    case .targetEnded: return order(.target, "quit")
+    case .targetEnded: return order(.target, QEMUCommandName.quit)
     case .guestPowersOff: return actAsGuest(.powerOff)
     case .guestReboots: return actAsGuest(.reboot)
     case .guestPanics: return actAsGuest(.panic)
     case .guestInputOutputError: return actAsGuest(.inputOutputError)
-    case .ownerStops: return order(.source, "stop")
+    case .ownerStops: return order(.source, QEMUCommandName.stop)
     case .ownerResumes:
       // An owner resumes a guest that it paused, not one that stands for the migration.
       guard source.runState == .paused || source.runState == .ioError else { return false }
-      return order(.source, "cont")
-    case .ownerCancels: return order(.source, "migrate_cancel")
+      return order(.source, QEMUCommandName.cont)
+    case .ownerCancels: return order(.source, QEMUCommandName.migrateCancel)
     case .strangerAtSource: return callStranger(.source, fault.length)
     case .strangerAtTarget: return callStranger(.target, fault.length)
     case .hostCancels: give(.requested(.cancel))

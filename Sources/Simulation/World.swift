@@ -99,7 +99,7 @@ public final class World {
   /// Lets everything happen, until the session has ended and its aftermath is over.
   public func run() -> RunReport {
     observer.begin(source: source, target: target)
-    if scenario.guestAtStart == .paused { give(.source, .ownerCommand("stop", [:])) }
+    if scenario.guestAtStart == .paused { give(.source, .ownerCommand(QEMUCommandName.stop, [:])) }
     for index in scenario.faults.indices { plan(index) }
     schedule(.request(.start), after: .milliseconds(1))
     schedule(.guestWrites, after: .milliseconds(3))
@@ -222,7 +222,6 @@ public final class World {
       knowsProcess[stream.rawValue] = false
       give(.processExited(stream))
     }
-    hostLearnsOfExit(side)
   }
 
   // MARK: - The migration connection
@@ -292,7 +291,8 @@ public final class World {
   private func report() -> RunReport {
     observer.finish(source: source, target: target, storage: storage, at: now)
     return RunReport(
-      violations: observer.violations + observer.remarks, hash: log.hash, conclusion: observer.conclusion,
+      violations: observer.violations + observer.remarks, hash: log.hash,
+      conclusion: observer.conclusion,
       happenings: happenings, struck: struck, transitions: transitions,
       duration: now - start)
   }

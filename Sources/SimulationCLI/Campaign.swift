@@ -30,7 +30,9 @@ struct Campaign {
         print("seed \(seed): \(violation.rule.rawValue): \(violation.text) (at \(at) us)")
       }
       if options.first == options.last {
-        print("seed \(seed): log hash \(String(report.hash, radix: 16)), \(report.happenings) happenings")
+        print(
+          "seed \(seed): log hash \(String(report.hash, radix: 16)), \(report.happenings) happenings"
+        )
       }
       if !report.violations.isEmpty && !options.keepsGoing { break }
     }
