@@ -21,7 +21,7 @@ final class CommandRun {
     directory = try TemporaryDirectory()
     outputPath = directory.file("output")
     errorPath = terminal ?? directory.file("errors")
-    let all = ["LC_ALL": "C.UTF-8", "TERM": "xterm"].merging(variables) { $1 }
+    let all = ["LC_ALL": "C.UTF-8", "TERM": "xterm", "NO_COLOR": ""].merging(variables) { $1 }
     child = try ChildProcess(
       "/usr/bin/env",
       all.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" } + [Self.program] + arguments,
@@ -93,5 +93,14 @@ extension QEMUPair {
       "--source", source.monitorPaths[0], "--target", target.monitorPaths[0],
       "--uri", migrationAddress, "--name", "vm 100",
     ]
+  }
+}
+
+extension QEMUPair.Options {
+  /// A guest that changes its memory faster than a slow migration carries it away.
+  static var busy: QEMUPair.Options {
+    var options = QEMUPair.Options()
+    options.common.guest.memory = .init(mebibytes: 64, pagesPerTick: 8)
+    return options
   }
 }

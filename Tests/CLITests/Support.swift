@@ -33,7 +33,8 @@ extension MigrationSnapshot {
       LedgerPart(name: "grant on its way", startMicroseconds: 2101, lengthMicroseconds: 143),
       LedgerPart(name: "activation", startMicroseconds: 2244, lengthMicroseconds: 970),
     ]
-    snapshot.summary = "vm 100: completed; owner: target, guest running"
+    snapshot.summary =
+      "switchover: vm 100: completed; blackout 3.2 ms; owner: target, guest running"
     return snapshot
   }
 
@@ -50,7 +51,8 @@ extension MigrationSnapshot {
       text: "target refused 'cont': Failed to get \"write\" lock")
     snapshot.nextStep = "find out who holds the image, then 'cont' on the target"
     snapshot.summary =
-      "target refused 'cont': Failed to get \"write\" lock; owner: nobody, guest paused"
+      "switchover: vm 100: target refused 'cont': Failed to get \"write\" lock; owner: nobody, guest "
+      + "paused; next: find out who holds the image, then 'cont' on the target"
     return snapshot
   }
 }

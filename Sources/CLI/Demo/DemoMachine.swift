@@ -16,7 +16,8 @@ final class DemoMachine: DescriptorWatch {
     var directory: String
     /// The guest's image.
     var image: String
-    var mebibytes: Int
+    /// The guest's memory.
+    var kibibytes: Int
   }
 
   /// How long a QEMU may take to come up, milliseconds; generous, for a machine may be loaded.
@@ -114,7 +115,7 @@ final class DemoMachine: DescriptorWatch {
     let arguments = [
       "-name", "demo-\(name.lowercased())", "-no-user-config", "-nodefaults", "-display", "none",
       "-vga", "none", "-nic", "none", "-machine", "pc", "-accel", "tcg",
-      "-m", "\(setting.mebibytes)", "-bios", setting.image,
+      "-m", "\(setting.kibibytes)k", "-bios", setting.image,
       // The monitor comes first: when QEMU has connected to the serial socket, it listens.
       "-chardev", "socket,id=qmp,path=\(stem).qmp,server=on,wait=off",
       "-mon", "chardev=qmp,mode=control",

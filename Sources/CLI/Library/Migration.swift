@@ -3,6 +3,7 @@ import CSwitchover
 /// One migration of the library.
 final class Migration {
   private let handle: OpaquePointer
+  private let loop: Loop
 
   /// Makes a migration with everything that the plan says.
   init(_ plan: MigrationPlan, in loop: Loop) throws {
@@ -12,6 +13,7 @@ final class Migration {
       throw LibraryError(code: swo_code.SWO_E_INTERNAL.rawValue, text: "")
     }
     handle = migration
+    self.loop = loop
     try apply(plan)
   }
 

@@ -3,6 +3,7 @@ import CSwitchover
 /// The library's QMP client of one monitor.
 final class MonitorClient {
   private let handle: OpaquePointer
+  private let loop: Loop
   private let timeoutMilliseconds: Int32
 
   /// Connects and negotiates; the timeout holds for every command too.
@@ -12,6 +13,7 @@ final class MonitorClient {
       swo_qmp_connect(loop.handle, address, 0, timeoutMilliseconds, &client))
     guard let client else { throw LibraryError(code: swo_code.SWO_E_INTERNAL.rawValue, text: "") }
     handle = client
+    self.loop = loop
     self.timeoutMilliseconds = timeoutMilliseconds
   }
 

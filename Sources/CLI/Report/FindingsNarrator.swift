@@ -20,7 +20,7 @@ struct FindingsNarrator: Narrator {
       let mark = resultStyle.paint(resultStyle.tick, .green)
       return [.result("\(mark) nothing stands against this migration")]
     case .ended:
-      return ResultText.failure(snapshot, style).map(Utterance.remark)
+      return [ResultText.failure(snapshot, style)]
     default:
       return []
     }

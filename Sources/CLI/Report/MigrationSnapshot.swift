@@ -18,7 +18,6 @@ struct MigrationSnapshot: Equatable {
 
   var exitStatus: ExitStatus { ExitStatus(end: end.code, owner: owner.code) }
   var isCompleted: Bool { end.code == swo_end.SWO_END_COMPLETED.number }
-  var hasEnded: Bool { end.code != swo_end.SWO_END_NONE.number }
 
   func isIn(_ phase: swo_phase) -> Bool { self.phase.code == phase.number }
 }

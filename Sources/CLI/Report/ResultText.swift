@@ -1,37 +1,27 @@
-import CSwitchover
-
 /// What a person is told at the end.
 enum ResultText {
-  /// The summary and the ledger of a success on standard output, a failure on standard error.
+  /// The summary of a success on standard output, that of anything else on standard error, and the
+  /// ledger on standard output.
   static func utterances(
     _ snapshot: MigrationSnapshot, _ resultStyle: Style, _ errorStyle: Style,
     _ loudness: PersonNarrator.Loudness
   ) -> [Utterance] {
     guard snapshot.isCompleted else {
-      return failure(snapshot, errorStyle).map(Utterance.remark) + ledger(snapshot, resultStyle)
+      return [failure(snapshot, errorStyle)] + ledger(snapshot, resultStyle)
     }
     guard loudness > .quiet else { return [] }
-    var lines = ["\(resultStyle.paint(resultStyle.tick, .green)) \(summary(snapshot))"]
-    if !snapshot.nextStep.isEmpty, !snapshot.summary.contains(snapshot.nextStep) {
-      lines.append("next: \(snapshot.nextStep)")
-    }
-    return lines.map(Utterance.result) + ledger(snapshot, resultStyle)
+    // On standard error the program's name tells who speaks; here it is clear.
+    let prefix = "switchover: "
+    let summary =
+      snapshot.summary.hasPrefix(prefix)
+      ? snapshot.summary.dropFirst(prefix.count) : snapshot.summary[...]
+    let line = "\(resultStyle.paint(resultStyle.tick, .green)) \(summary)"
+    return [.result(line)] + ledger(snapshot, resultStyle)
   }
 
-  /// What happened, who owns the guest, what to do next.
-  static func failure(_ snapshot: MigrationSnapshot, _ style: Style) -> [String] {
-    var lines = ["\(style.paint(style.cross, .red)) switchover: \(summary(snapshot))"]
-    if !snapshot.nextStep.isEmpty, !snapshot.summary.contains(snapshot.nextStep) {
-      lines.append("next: \(snapshot.nextStep)")
-    }
-    return lines
-  }
-
-  /// The library's own line, or before its end one of the same shape.
-  static func summary(_ snapshot: MigrationSnapshot) -> String {
-    if snapshot.hasEnded, !snapshot.summary.isEmpty { return snapshot.summary }
-    return "left in phase '\(snapshot.phase.name)'; owner: \(snapshot.owner.name), "
-      + "guest \(snapshot.guest.name)"
+  /// What happened, who owns the guest, what to do next: the library's line has it all.
+  static func failure(_ snapshot: MigrationSnapshot, _ style: Style) -> Utterance {
+    .remark("\(style.paint(style.cross, .red)) \(snapshot.summary)")
   }
 
   private static func ledger(_ snapshot: MigrationSnapshot, _ style: Style) -> [Utterance] {
