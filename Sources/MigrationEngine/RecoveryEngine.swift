@@ -5,7 +5,7 @@
 /// used: QEMU greets a client only after the one before has gone, so that no old grant can arrive.
 public struct RecoveryEngine: Sendable {
   enum Step: Hashable, Sendable {
-    case idle, connecting, looking, settling, acting, tidying, storing, ended
+    case idle, connecting, looking, settling, acting, tidying, ended
   }
 
   /// How long one look at both QEMUs may take; their main loops may be busy.
@@ -20,7 +20,7 @@ public struct RecoveryEngine: Sendable {
   private static let stepLimit = 64
 
   public let options: RecoveryOptions
-  /// Set when it has ended, and just before the journal is written.
+  /// Set when it has ended, or only puts things in order.
   public private(set) var conclusion: RecoveryConclusion?
   /// What the last look came to; nil before the first.
   public private(set) var situation: RecoverySituation?
@@ -56,7 +56,6 @@ public struct RecoveryEngine: Sendable {
   var mirrorEnding = MirrorEnding()
   var outOfBandIsReady = false
   var deeds: [String] = []
-  private var recordIsAnswered = false
 
   public init(options: RecoveryOptions) {
     self.options = options
@@ -74,7 +73,7 @@ public struct RecoveryEngine: Sendable {
     guard step != .ended else { return }
     self.now = now
     absorb(input)
-    if step != .tidying, step != .storing, alarms.takeDue(.transferLimit, at: now) {
+    if step != .tidying, alarms.takeDue(.transferLimit, at: now) {
       fail("it took too long to find out what both QEMUs do", &effects)
     }
     for _ in 0..<Self.stepLimit {
@@ -100,10 +99,6 @@ public struct RecoveryEngine: Sendable {
       act(&effects)
     case .tidying:
       tidy(&effects)
-    case .storing:
-      guard recordIsAnswered else { return }
-      step = .ended
-      effects.append(.finished)
     case .ended:
       break
     }
@@ -142,11 +137,9 @@ extension RecoveryEngine {
     case .outOfBandChanged(.source, let isReady): outOfBandIsReady = isReady
     case .replied(let side, let command, let reply, _): replied(side, command, reply)
     case .eventArrived(let side, let event, _): arrived(event, side)
-    case .intentStored: recordIsAnswered = true
-    case .intentNotStored(let text):
-      recordIsAnswered = true
-      conclusion?.findings.append("the journal could not be written: \(text)")
-    case .cancelRequested, .handOverReported, .handedBack, .outOfBandChanged, .timePassed: break
+    case .cancelRequested, .handOverReported, .handedBack, .outOfBandChanged, .intentStored,
+      .intentNotStored, .timePassed:
+      break
     }
   }
 
@@ -474,13 +467,9 @@ extension RecoveryEngine {
   private mutating func finish(_ effects: inout [EngineEffect]) {
     conclusion?.deeds = deeds
     alarms = Alarms()
-    if options.journal != nil, !options.isDryRun {
-      step = .storing
-      effects.append(.storeIntent)
-    } else {
-      step = .ended
-      effects.append(.finished)
-    }
+    step = .ended
+    if options.journal != nil, !options.isDryRun { effects.append(.storeIntent) }
+    effects.append(.finished)
   }
 }
 

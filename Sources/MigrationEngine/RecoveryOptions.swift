@@ -116,6 +116,22 @@ public struct RecoveryConclusion: Hashable, Sendable {
   public var findings: [String]
   /// What was done, one sentence each.
   public var deeds: [String]
+
+  public init(
+    rule: String, action: RecoveryAction, owner: Owner, guest: GuestCondition, text: String,
+    toDo: String, words: [RecoveryWord], findings: [String], deeds: [String]
+  ) {
+    self.rule = rule
+    self.action = action
+    self.owner = owner
+    self.guest = guest
+    self.text = text
+    self.toDo = toDo
+    self.words = words
+    self.findings = findings
+    self.deeds = deeds
+  }
+
   /// Whether the pair has one owner now.
   public var isSettled: Bool { owner == .source || owner == .target }
 }
