@@ -44,7 +44,11 @@ let package = Package(
       name: "Runtime", dependencies: ["MigrationEngine", "MigrationSession", "QMP", "Platform"],
       swiftSettings: strict),
     .target(
-      name: "SwitchoverABI", dependencies: ["CSwitchover", "Runtime"], swiftSettings: strict),
+      name: "SwitchoverABI",
+      dependencies: [
+        "CSwitchover", "Runtime", "MigrationEngine", "MigrationSession", "QMP",
+      ],
+      swiftSettings: strict),
 
     // The command line stands on the C interface alone.
     .target(name: "DemoGuest", swiftSettings: strict),
@@ -56,6 +60,14 @@ let package = Package(
       ] + (shared ? [] : ["SwitchoverABI"]),
       swiftSettings: strict,
       linkerSettings: shared ? [.linkedLibrary("switchover")] : []),
+
+    // The simulated world: the very session that ships, against simulated QEMUs.
+    .target(
+      name: "Simulation", dependencies: ["MigrationEngine", "MigrationSession", "QMP"],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "switchover-sim", dependencies: ["Simulation"], path: "Sources/SimulationCLI",
+      swiftSettings: strict),
 
     // Tests.
     .target(name: "CQEMUHarness", path: "Tests/Support/CQEMUHarness"),
@@ -74,6 +86,9 @@ let package = Package(
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(
       name: "MigrationSessionTests", dependencies: ["MigrationSession", "MigrationEngine", "QMP"]),
+    .testTarget(
+      name: "SimulationTests",
+      dependencies: ["Simulation", "MigrationEngine", "MigrationSession", "QMP", "QEMUHarness"]),
     .testTarget(name: "TidyTests"),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
     .testTarget(
@@ -83,6 +98,8 @@ let package = Package(
       dependencies: [
         "Runtime", "MigrationEngine", "MigrationSession", "QMP", "Platform", "QEMUHarness",
       ]),
+    .testTarget(name: "CLITests", dependencies: ["CLI", "DemoGuest", "CSwitchover"]),
+    .testTarget(name: "CLIRunTests", dependencies: ["CLI", "QEMUHarness"]),
     .testTarget(
       name: "QEMUTests", dependencies: ["QEMUHarness", "CSwitchover", "SwitchoverABI"]),
   ],
