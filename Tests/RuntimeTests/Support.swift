@@ -147,9 +147,12 @@ extension Loop {
     return nil
   }
 
-  /// Dispatches until `isDone`, for at most 20 s.
+  /// Dispatches until `isDone`, for at most 20 s; looks by itself too, where another thread decides.
   func wait(until isDone: () -> Bool) throws -> Bool {
-    try run(forMilliseconds: 20_000, isDone)
+    for _ in 0..<200 {
+      if try run(forMilliseconds: 100, isDone) { return true }
+    }
+    return false
   }
 
   /// Whether a foreign loop would find it readable now.
