@@ -44,7 +44,11 @@ let package = Package(
       name: "Runtime", dependencies: ["MigrationEngine", "MigrationSession", "QMP", "Platform"],
       swiftSettings: strict),
     .target(
-      name: "SwitchoverABI", dependencies: ["CSwitchover", "Runtime"], swiftSettings: strict),
+      name: "SwitchoverABI",
+      dependencies: [
+        "CSwitchover", "Runtime", "MigrationEngine", "MigrationSession", "QMP",
+      ],
+      swiftSettings: strict),
 
     // The command line stands on the C interface alone.
     .target(name: "DemoGuest", swiftSettings: strict),
@@ -57,6 +61,14 @@ let package = Package(
       swiftSettings: strict,
       linkerSettings: shared ? [.linkedLibrary("switchover")] : []),
 
+    // The simulated world: the very session that ships, against simulated QEMUs.
+    .target(
+      name: "Simulation", dependencies: ["MigrationEngine", "MigrationSession", "QMP"],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "switchover-sim", dependencies: ["Simulation"], path: "Sources/SimulationCLI",
+      swiftSettings: strict),
+
     // Tests.
     .target(name: "CQEMUHarness", path: "Tests/Support/CQEMUHarness"),
     .target(
@@ -65,15 +77,29 @@ let package = Package(
     .testTarget(
       name: "QEMUHarnessTests", dependencies: ["QEMUHarness", "CQEMUHarness", "DemoGuest"],
       swiftSettings: strict),
+    .target(name: "CBenchmarks", path: "Tests/Support/CBenchmarks"),
+    .executableTarget(
+      name: "switchover-bench",
+      dependencies: ["CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP"],
+      path: "Tests/Benchmarks", swiftSettings: strict),
     .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(
       name: "MigrationSessionTests", dependencies: ["MigrationSession", "MigrationEngine", "QMP"]),
+    .testTarget(
+      name: "SimulationTests",
+      dependencies: ["Simulation", "MigrationEngine", "MigrationSession", "QMP", "QEMUHarness"]),
     .testTarget(name: "TidyTests"),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
     .testTarget(
       name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
-    .testTarget(name: "RuntimeTests", dependencies: ["Runtime", "Platform"]),
+    .testTarget(
+      name: "RuntimeTests",
+      dependencies: [
+        "Runtime", "MigrationEngine", "MigrationSession", "QMP", "Platform", "QEMUHarness",
+      ]),
+    .testTarget(name: "CLITests", dependencies: ["CLI", "DemoGuest", "CSwitchover"]),
+    .testTarget(name: "CLIRunTests", dependencies: ["CLI", "QEMUHarness"]),
     .testTarget(
       name: "QEMUTests", dependencies: ["QEMUHarness", "CSwitchover", "SwitchoverABI"]),
   ],
