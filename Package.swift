@@ -59,7 +59,7 @@ let package = Package(
       name: "QEMUHarness", dependencies: ["CQEMUHarness", "DemoGuest"],
       path: "Tests/Support/QEMUHarness", swiftSettings: strict),
     .testTarget(
-      name: "QEMUHarnessTests", dependencies: ["QEMUHarness", "DemoGuest"],
+      name: "QEMUHarnessTests", dependencies: ["QEMUHarness", "CQEMUHarness", "DemoGuest"],
       swiftSettings: strict),
     .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),

@@ -32,9 +32,8 @@ public struct NumberedSector: Sendable, Equatable {
     let words = stride(from: 0, to: 16, by: 4).map { offset in
       (0..<4).reduce(UInt32(0)) { $0 | UInt32(bytes[offset + $1]) << (8 * UInt32($1)) }
     }
-    let disk = words[0] &- Self.mark(disk: 0)
-    guard disk < 4 else { return nil }
-    self.init(disk: UInt8(disk), sequence: words[1], block: words[2])
+    guard let disk = (0..<4).first(where: { Self.mark(disk: $0) == words[0] }) else { return nil }
+    self.init(disk: disk, sequence: words[1], block: words[2])
     guard bytes == self.bytes else { return nil }
   }
 

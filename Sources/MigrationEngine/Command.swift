@@ -186,7 +186,7 @@ public enum EngineInput: Hashable, Sendable {
   case fenced(Side)
   /// The monitor greeted and negotiated, for the first time or again.
   case monitorReady(Side, QEMURelease)
-  /// The connection ended; its commands in flight were reported as lost before this.
+  /// The connection ended; its commands in flight are reported as lost after this.
   case monitorLost(Side)
   /// Trying again was given up.
   case monitorUnavailable(Side, MonitorTrouble)

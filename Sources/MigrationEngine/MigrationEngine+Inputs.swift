@@ -39,7 +39,11 @@ extension MigrationEngine {
   private mutating func monitorReady(
     _ side: Side, _ release: QEMURelease, _ effects: inout [EngineEffect]
   ) {
-    if side == .target, grant.state != .never { grantConnectionIsUnbroken = false }
+    if side == .target {
+      if grant.state != .never { grantConnectionIsUnbroken = false }
+      // What it said before says nothing now.
+      target.runState = nil
+    }
     self[side].isConnected = true
     self[side].trouble = nil
     self[side].release = release

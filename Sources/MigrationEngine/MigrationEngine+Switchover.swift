@@ -294,7 +294,7 @@ extension MigrationEngine {
     case .never where Grant.isAllowed(grantRequirements):
       // The monitor was away when the grant was due.
       sendGrant(&effects)
-    case .unknown where target.isConnected && awaited.isEmpty(.target):
+    case .unknown where target.isConnected && !grantConnectionIsUnbroken:
       // A new greeting proves that the old connection, and a grant on it, is gone.
       switch target.runState {
       case .paused, .inmigrate: sendGrant(&effects)

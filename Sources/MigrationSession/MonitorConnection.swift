@@ -75,13 +75,14 @@ public struct MonitorConnection {
     begin(&effects)
   }
 
-  /// Lets go of it: commands in flight are reported as of unknown outcome, nothing else follows.
+  /// Lets go of it: it is reported as lost, then its commands in flight, and nothing else follows.
   public mutating func close(effects: inout [Effect], into out: inout [Notice]) {
     switch state {
     case .closed: return
     case .waiting: break
     case .opening, .greeting, .ready: effects.append(.close)
     }
+    if isReady { out.append(.lost) }
     endSession(&out)
     state = .closed
     deadline = nil
@@ -120,10 +121,10 @@ public struct MonitorConnection {
     case .opening, .greeting, .ready: break
     }
     let wasReady = isReady
+    if wasReady { out.append(.lost) }
     endSession(&out)
     lastReason = "the connection ended"
     if wasReady {
-      out.append(.lost)
       if case .reconnect(let span) = policy { deadline = now + span }
     }
     if case .descriptor = endpoint {
@@ -218,10 +219,10 @@ public struct MonitorConnection {
     flush(effects: &effects)
     guard let violation else { return }
     effects.append(.close)
+    out.append(.lost)
     endSession(&out)
     state = .closed
     deadline = nil
-    out.append(.lost)
     out.append(.unavailable(.protocolViolated(text: violation)))
   }
 

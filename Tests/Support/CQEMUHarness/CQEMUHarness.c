@@ -72,6 +72,11 @@ int qemu_harness_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
 
 int qemu_harness_accept(int listener) { return accept4(listener, NULL, NULL, SOCK_CLOEXEC); }
 
+int qemu_harness_poll(struct pollfd *waited, unsigned long count, int64_t nanoseconds) {
+  struct timespec limit = {.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
+  return ppoll(waited, count, nanoseconds < 0 ? NULL : &limit, NULL);
+}
+
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *place) {
   (void)status, (void)type, (void)place;
   return remove(path);

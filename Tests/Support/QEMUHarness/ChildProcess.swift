@@ -23,6 +23,7 @@ public final class ChildProcess: Sendable {
   public let pid: pid_t
   private let state: Guarded<State>
   private let standardErrorPath: String
+  private let standardOutputPath: String
   /// Readable (at its end) once the child has ended.
   let endDescriptor: Int32
 
@@ -32,6 +33,7 @@ public final class ChildProcess: Sendable {
     standardOutputPath: String = "/dev/null"
   ) throws {
     self.standardErrorPath = standardErrorPath
+    self.standardOutputPath = standardOutputPath
     var ends: [Int32] = [-1, -1]
     guard qemu_harness_pipe(&ends) == 0 else { throw HarnessError.system("pipe", code: errno) }
     let (endDescriptor, aliveDescriptor) = (ends[0], ends[1])
@@ -84,6 +86,11 @@ public final class ChildProcess: Sendable {
   /// Everything that the child has written to its standard error.
   public var standardError: String {
     String(decoding: readFile(standardErrorPath) ?? [], as: UTF8.self)
+  }
+
+  /// Everything that the child has written to its standard output, if that goes to a file.
+  public var standardOutput: String {
+    String(decoding: readFile(standardOutputPath) ?? [], as: UTF8.self)
   }
 
   private static func startAndWait(

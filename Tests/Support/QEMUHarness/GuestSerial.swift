@@ -86,6 +86,12 @@ public final class GuestSerial: Sendable {
     } ?? false
   }
 
+  /// Every whole line that this side has written up to now.
+  public var lines: [GuestLine] {
+    var reader = GuestLineReader()
+    return pieces.flatMap { reader.read($0.bytes) }
+  }
+
   /// Everything that this side has written up to now.
   var pieces: [Piece] {
     state.withLock { state in

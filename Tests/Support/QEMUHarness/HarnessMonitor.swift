@@ -86,6 +86,11 @@ public final class HarnessMonitor: Sendable {
     state.withLock { $0.isClosed }
   }
 
+  /// Waits until the connection has ended.
+  public func waitForClose(upTo limit: Duration = commandLimit) -> Bool {
+    state.wait(upTo: limit) { $0.isClosed ? true : nil } ?? false
+  }
+
   /// Sends a command and returns what QEMU returns; an error reply is a `CommandError`.
   @discardableResult
   public func execute(
@@ -157,17 +162,43 @@ public final class HarnessMonitor: Sendable {
     return event
   }
 
-  /// Waits until the migration has had a status; needs the capability `events`.
+  /// Waits until the migration has had one of some statuses; needs the capability `events`.
+  ///
+  /// A migration that ends otherwise is an error at once.
   @discardableResult
   public func waitForMigration(
-    _ status: String, after count: Int = 0, upTo limit: Duration = commandLimit
+    _ statuses: String..., after count: Int = 0, upTo limit: Duration = commandLimit
   ) throws -> Event {
-    try waitForEvent("MIGRATION", after: count, upTo: limit) { $0["status"]?.string == status }
+    let awaited = Set(statuses)
+    let event = try waitForEvent("MIGRATION", after: count, upTo: limit) {
+      let status = $0["status"]?.string ?? ""
+      return awaited.contains(status) || Self.lastStatuses.contains(status)
+    }
+    guard let status = event.data["status"]?.string, awaited.contains(status) else {
+      throw HarnessError("the migration went to \(event.data) and not to \(awaited.sorted())")
+    }
+    return event
   }
+
+  /// Migration statuses that no other follows.
+  private static let lastStatuses: Set = ["completed", "failed", "cancelled"]
 
   /// The run state that `query-status` names.
   public func runState() throws -> String {
     try execute("query-status")["status"]?.string ?? ""
+  }
+
+  /// Waits until `query-status` names a run state, for those that no event announces.
+  ///
+  /// `postmigrate` is one: it comes a little after `completed`, and QEMU refuses `cont` before.
+  public func waitForRunState(_ state: String, upTo limit: Duration = commandLimit) throws {
+    let deadline = MonotonicTime.now + limit
+    var current = try runState()
+    while current != state {
+      guard .now < deadline else { throw HarnessError("the run state is \(current), not \(state)") }
+      usleep(1000)
+      current = try runState()
+    }
   }
 
   /// The migration status that `query-migrate` names, or an empty text if there was none.

@@ -36,10 +36,7 @@ final class ListeningSocket: Sendable {
         throw HarnessError.system("poll", code: errno)
       }
       if waited[0].revents == 0, waited[1].revents != 0 {
-        _ = child.waitForExit(upTo: .seconds(10))
-        throw HarnessError(
-          "the program ended while it started (\(String(describing: child.exit))): "
-            + child.standardError)
+        throw HarnessError("the program ended before it connected to \(path)")
       }
     }
     let accepted = qemu_harness_accept(descriptor)

@@ -62,6 +62,8 @@ public final class QEMUProcess: Sendable {
   public let monitor: HarnessMonitor
   public let serial: GuestSerial
   private let child: ChildProcess
+  /// Kept, for QEMU uses the files in it.
+  private let directory: TemporaryDirectory
 
   /// Starts a QEMU and waits until its monitor answers.
   ///
@@ -70,6 +72,7 @@ public final class QEMUProcess: Sendable {
   {
     self.name = name
     self.options = options
+    self.directory = directory
     monitorPaths = (0..<options.monitors).map { directory.file("\(name)-monitor\($0).sock") }
     let image = directory.file("\(name)-guest.bin")
     try writeFile(GuestImage(options.guest).bytes, to: image)
@@ -81,13 +84,23 @@ public final class QEMUProcess: Sendable {
         options, name: name, image: image, monitorPaths: monitorPaths,
         harnessPath: harnessSocket.path, serialPath: serialSocket.path),
       standardErrorPath: directory.file("\(name)-stderr.txt"))
-    serial = GuestSerial(descriptor: try serialSocket.accept(from: child, upTo: Self.startLimit))
-    monitor = try HarnessMonitor(
-      descriptor: try harnessSocket.accept(from: child, upTo: Self.startLimit))
+    do {
+      serial = GuestSerial(descriptor: try serialSocket.accept(from: child, upTo: Self.startLimit))
+      monitor = try HarnessMonitor(
+        descriptor: try harnessSocket.accept(from: child, upTo: Self.startLimit))
+    } catch {
+      // A QEMU that does not like its arguments says why and ends, at whatever point that is.
+      guard let exit = child.waitForExit(upTo: .seconds(10)) else { throw error }
+      throw HarnessError("\(name) ended while it started (\(exit)): \(child.standardError)")
+    }
     let version = try monitor.execute("query-version")["qemu"]
     guard version?["major"]?.integer == options.version.number.major,
       version?["minor"]?.integer == options.version.number.minor
     else { throw HarnessError("\(try options.version.executable) is not \(options.version)") }
+  }
+
+  deinit {
+    close()
   }
 
   public var pid: pid_t { child.pid }

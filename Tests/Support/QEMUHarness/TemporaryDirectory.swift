@@ -41,7 +41,7 @@ func writeFile(_ bytes: [UInt8], to path: String) throws {
 }
 
 /// Reads a whole file; nil if it cannot be read.
-func readFile(_ path: String) -> [UInt8]? {
+public func readFile(_ path: String) -> [UInt8]? {
   let descriptor = open(path, O_RDONLY | O_CLOEXEC)
   guard descriptor >= 0 else { return nil }
   defer { close(descriptor) }

@@ -2,6 +2,8 @@
 #ifndef C_QEMU_HARNESS_H
 #define C_QEMU_HARNESS_H
 
+#include <poll.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Starts a program with nothing but its standard streams: input from nowhere, output and errors
@@ -14,6 +16,9 @@ int qemu_harness_pipe(int ends[2]);
 
 /* Accepts a connection that no other program inherits. Returns it, or -1 with errno set. */
 int qemu_harness_accept(int listener);
+
+/* poll with a limit in nanoseconds; a negative one waits for ever. */
+int qemu_harness_poll(struct pollfd *waited, unsigned long count, int64_t nanoseconds);
 
 /* Deletes a directory with everything in it. Returns 0, or -1 with errno set. */
 int qemu_harness_remove_tree(const char *path);

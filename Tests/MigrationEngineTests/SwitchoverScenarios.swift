@@ -1,0 +1,354 @@
+import MigrationEngine
+import Testing
+
+/// Whole migrations, told by facts.
+struct SwitchoverScenarios {
+  @Test func grantFollowsTheSourcesCompletedAtOnce() {
+    var it = Scenario.transferring(.none)
+    it.event(.source, .stop)
+    #expect(it.sent(.cont, to: .target) == 0)
+    it.sourceState = .finishMigrate
+    it.settle()
+    #expect(it.sent(.cont, to: .target) == 0)
+    it.event(.source, .migration(.completed))
+    #expect(it.sent(.cont, to: .target) == 1)
+    it.reply(.target, .cont)
+    it.event(.target, .migration(.completed))
+    #expect(it.engine.owner == .unknown)
+    it.event(.target, .resume)
+    #expect(it.engine.owner == .target)
+    it.settle()
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.reply(.source, .quit)
+    it.feed(.monitorLost(.source))
+    #expect(it.engine.conclusion?.end == .completed)
+    #expect(it.engine.conclusion?.owner == .target)
+    #expect(it.engine.conclusion?.guest == .running)
+  }
+
+  @Test func aCompletedThatOvertakesTheRunStateWaitsForIt() {
+    var it = Scenario.transferring(.none)
+    it.event(.source, .stop)
+    it.event(.source, .migration(.completed))
+    #expect(it.sent(.cont, to: .target) == 0)
+    it.sourceState = .postmigrate
+    it.settle()
+    #expect(it.sent(.cont, to: .target) == 1)
+  }
+
+  @Test func aGuestPausedOnTheWayIsNeverGranted() {
+    var it = Scenario.transferring(.none)
+    it.event(.source, .stop)
+    it.sourceState = .paused
+    it.settle()
+    #expect(it.engine.phase == .transferring)
+    it.sourceState = .postmigrate
+    it.event(.source, .migration(.completed))
+    it.event(.target, .migration(.completed))
+    it.settle()
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.reply(.source, .quit)
+    it.feed(.monitorLost(.source))
+    #expect(it.sent(.cont, to: .target) == 0)
+    #expect(it.engine.conclusion?.owner == .target)
+    #expect(it.engine.conclusion?.guest == .paused)
+  }
+
+  @Test func pausedAndResumedByItsOwnerIsGranted() {
+    var it = Scenario.transferring(.none)
+    it.event(.source, .stop)
+    it.sourceState = .paused
+    it.settle()
+    it.event(.source, .resume)
+    it.sourceState = .running
+    it.completeOnSource()
+    #expect(it.sent(.cont, to: .target) == 1)
+  }
+
+  @Test func beforeResumeGrantsOnlyAfterTheHandOver() {
+    var it = Scenario.transferring(.beforeResume)
+    it.completeOnSource()
+    #expect(it.log.contains(.handOverWanted))
+    #expect(it.sent(.cont, to: .target) == 0)
+    #expect(it.engine.owner == .nobody)
+    it.feed(.handOverReported(.done))
+    #expect(it.sent(.cont, to: .target) == 1)
+  }
+
+  @Test func aFailedHandOverGivesTheGuestBackToTheSource() {
+    var it = Scenario.transferring(.beforeResume)
+    it.completeOnSource()
+    it.feed(.handOverReported(.failed))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    #expect(it.sent(.quit, to: .target) == 1)
+    #expect(it.sent(.cont, to: .source) == 0)
+    it.reply(.target, .quit)
+    it.die(.target)
+    it.pass(.milliseconds(300))
+    it.settle()
+    #expect(it.sent(.cont, to: .source) == 1)
+    it.reply(.source, .cont)
+    it.sourceState = .running
+    it.pass(.milliseconds(300))
+    it.settle()
+    #expect(it.engine.conclusion?.end == .failed)
+    #expect(it.engine.conclusion?.owner == .source)
+    #expect(it.engine.conclusion?.failure?.code == .handOver)
+    #expect(it.sent(.cont, to: .target) == 0)
+  }
+
+  @Test func anUnknownHandOverResumesNobody() {
+    var it = Scenario.transferring(.beforeResume)
+    it.completeOnSource()
+    it.feed(.handOverReported(.unknown))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    #expect(it.sent(.cont, to: .target) == 0)
+    #expect(it.sent(.cont, to: .source) == 0)
+    #expect(it.engine.conclusion?.owner == .nobody)
+  }
+
+  @Test func externalLetsGoOfTheMonitorAndSeesTheGuestRun() {
+    var it = Scenario.transferring(.external)
+    it.completeOnSource()
+    #expect(it.log.contains(.letGo(of: .target)))
+    #expect(it.sent(.cont, to: .target) == 0)
+    it.feed(.monitorLost(.target))
+    it.pass(.milliseconds(600))
+    #expect(it.log.contains(.attach(.target)))
+    it.targetState = .running
+    it.feed(.monitorReady(.target, it.release))
+    it.settle()
+    it.reply(.target, .queryMigrate, .answered(.unreadable))
+    it.settle()
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.settle()
+    #expect(it.sent(.quit, to: .source) == 0)
+    #expect(it.engine.conclusion?.end == .completed)
+    #expect(it.engine.conclusion?.owner == .target)
+  }
+
+  @Test func failedOnTheSourceLeavesTheGuestThere() {
+    var it = Scenario.transferring(.none)
+    it.event(.source, .migration(.failed))
+    var report = MigrationReport()
+    report.status = .failed
+    report.errorDescription = "Connection reset"
+    it.reply(.source, .queryMigrate, .answered(.migration(report)))
+    it.settle()
+    #expect(it.engine.conclusion?.end == .failed)
+    #expect(it.engine.conclusion?.owner == .source)
+    #expect(it.engine.conclusion?.guest == .running)
+    #expect(it.engine.conclusion?.failure?.text.contains("Connection reset") == true)
+  }
+
+  @Test func targetThatDiesAfterCompletedWithoutGrantGivesTheGuestBack() {
+    var it = Scenario.transferring(.beforeResume)
+    it.completeOnSource()
+    it.die(.target)
+    #expect(it.sent(.cont, to: .source) == 0)
+    it.feed(.handOverReported(.failed))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.settle()
+    #expect(it.sent(.cont, to: .source) == 1)
+  }
+
+  @Test func targetThatDiesAfterTheGrantNeedsItsProcessToBeGone() {
+    var it = Scenario.transferring(.none)
+    it.completeOnSource()
+    it.feed(.monitorLost(.target))
+    it.feed(.replied(.target, .cont, .lost, roundTrip: .zero))
+    it.open.removeAll { $0.command == .cont }
+    it.pass(.seconds(3))
+    #expect(it.sent(.cont, to: .source) == 0)
+    it.feed(.processExited(.target))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.settle()
+    #expect(it.sent(.cont, to: .source) == 1)
+    #expect(it.sent(.announceSelf, to: .source) == 1)
+  }
+
+  @Test func aGrantWhoseReplyIsLostForGoodIsUnknown() {
+    var it = Scenario.transferring(.none)
+    it.completeOnSource()
+    it.feed(.monitorLost(.target))
+    it.feed(.replied(.target, .cont, .lost, roundTrip: .zero))
+    it.open.removeAll { $0.command == .cont }
+    it.feed(.monitorUnavailable(.target, .unreachable(text: "connection refused")))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    #expect(it.engine.conclusion?.end == .unknown)
+    #expect(it.engine.conclusion?.owner == .unknown)
+    #expect(it.sent(.cont, to: .source) == 0)
+  }
+
+  @Test func aLostGrantIsSettledByTheReconnect() {
+    var it = Scenario.transferring(.none)
+    it.completeOnSource()
+    it.feed(.monitorLost(.target))
+    it.feed(.replied(.target, .cont, .lost, roundTrip: .zero))
+    it.open.removeAll { $0.command == .cont }
+    it.targetState = .running
+    it.feed(.monitorReady(.target, it.release))
+    it.settle()
+    #expect(it.engine.owner == .target)
+    #expect(it.sent(.cont, to: .target) == 1)
+  }
+
+  @Test func aRefusedGrantEndsWithNobodyAndSaysWhy() {
+    var it = Scenario.transferring(.none)
+    it.completeOnSource()
+    it.reply(
+      .target, .cont,
+      .refused(Refusal(errorClass: "GenericError", text: "Failed to get \"write\" lock")))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.settle()
+    #expect(it.engine.conclusion?.owner == .nobody)
+    #expect(it.engine.conclusion?.failure?.command == "cont")
+    #expect(it.engine.conclusion?.failure?.text.contains("image still open") == true)
+    #expect(it.sent(.cont, to: .source) == 0)
+  }
+
+  @Test func cancelIsTooLateAfterStop() {
+    var it = Scenario.transferring(.none)
+    #expect(it.engine.canCancel)
+    it.event(.source, .stop)
+    #expect(!it.engine.canCancel)
+    it.feed(.cancelRequested)
+    #expect(it.sent(.migrateCancel, to: .source) == 0)
+  }
+
+  @Test func cancelOvertakenByCompletedGoesOn() {
+    var it = Scenario.transferring(.none)
+    it.feed(.cancelRequested)
+    #expect(it.sent(.migrateCancel, to: .source) == 1)
+    it.event(.source, .stop)
+    it.sourceState = .finishMigrate
+    it.settle()
+    it.event(.source, .migration(.completed))
+    it.reply(.source, .migrateCancel)
+    #expect(it.sent(.cont, to: .target) == 1)
+  }
+
+  @Test func cancelEndsWithTheGuestOnTheSource() {
+    var it = Scenario.transferring(.none)
+    it.feed(.cancelRequested)
+    it.reply(.source, .migrateCancel)
+    it.event(.source, .migration(.cancelling))
+    it.event(.source, .migration(.cancelled))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.settle()
+    #expect(it.engine.conclusion?.end == .cancelled)
+    #expect(it.engine.conclusion?.owner == .source)
+    let restored = it.log.contains { effect in
+      if case .send(.setCapabilities(let list), .source) = effect {
+        return list.contains(CapabilitySetting(name: "events", on: false))
+      }
+      return false
+    }
+    #expect(restored)
+  }
+
+  @Test func guestThatPowersOffIsNotGrantedAndTheTargetIsEnded() {
+    var it = Scenario.transferring(.none)
+    it.event(.source, .shutdown(byGuest: true))
+    it.die(.source)
+    #expect(it.sent(.quit, to: .target) == 1)
+    it.die(.target)
+    it.settle()
+    #expect(it.engine.conclusion?.guest == .off)
+    #expect(it.engine.conclusion?.failure?.code == .guestOff)
+    #expect(it.sent(.cont, to: .target) == 0)
+  }
+
+  @Test func unknownStatusEventsAndFieldsEndNothing() {
+    var it = Scenario.transferring(.none)
+    it.event(.source, .migration(.unrecognised("failing")))
+    it.event(.source, .other("SOMETHING_NEW"))
+    it.event(.target, .migration(.unrecognised("postcopy-recover-setup")))
+    #expect(it.engine.phase == .transferring)
+    #expect(it.engine.conclusion == nil)
+  }
+
+  @Test func lostEventsAreMadeUpForByReconcile() {
+    var it = Scenario.transferring(.none)
+    it.event(.source, .stop)
+    it.sourceState = .finishMigrate
+    it.settle()
+    // `completed` never arrives.
+    it.pass(.seconds(3))
+    var report = MigrationReport()
+    report.status = .completed
+    it.sourceState = .postmigrate
+    it.settle()
+    it.reply(.source, .queryMigrate, .answered(.migration(report)))
+    #expect(it.sent(.cont, to: .target) == 1)
+  }
+}
+
+/// Local disks.
+struct StorageScenarios {
+  @Test func fastOrderSendsTheStopOfTheServerAheadOfTheGrant() throws {
+    var it = Scenario.transferring(.none, disks: 2)
+    it.completeOnSource()
+    let stop = try #require(it.position(.send(.nbdServerStop, to: .target)))
+    let cont = try #require(it.position(.send(.cont, to: .target)))
+    #expect(cont == stop + 1)
+  }
+
+  @Test func aMirrorOutOfSyncTakesTheOtherOrder() {
+    var it = Scenario.transferring(.none, disks: 1)
+    it.jobs[0].offset = 32
+    it.event(.source, .stop)
+    it.sourceState = .finishMigrate
+    it.settle()
+    it.event(.source, .migration(.preSwitchover))
+    it.settle()
+    let cancel = Command.blockJobCancel(job: MirrorNames.job(0), force: false)
+    #expect(it.sent(cancel, to: .source) == 1)
+    #expect(it.sent(.migrateContinue, to: .source) == 0)
+    it.reply(.source, cancel)
+    it.event(.source, .blockJobCompleted(job: MirrorNames.job(0), error: nil))
+    #expect(it.sent(.migrateContinue, to: .source) == 1)
+    #expect(it.sent(.nbdServerStop, to: .target) == 1)
+    it.event(.source, .migration(.completed))
+    #expect(it.sent(.cont, to: .target) == 0)
+    it.reply(.target, .nbdServerStop)
+    #expect(it.sent(.cont, to: .target) == 1)
+  }
+
+  @Test func aFailedMirrorCallsTheMigrationOff() {
+    var it = Scenario.transferring(.none, disks: 2)
+    it.event(.source, .blockJobCompleted(job: MirrorNames.job(1), error: "Input/output error"))
+    #expect(it.engine.phase == .undoing)
+    #expect(it.sent(.migrateCancel, to: .source) == 1)
+  }
+
+  @Test func aServerThatDoesNotStopIsNotGrantedOver() {
+    var it = Scenario.transferring(.beforeResume, disks: 1)
+    it.completeOnSource()
+    it.reply(
+      .target, .nbdServerStop, .refused(Refusal(errorClass: "GenericError", text: "it is stuck")))
+    it.feed(.handOverReported(.done))
+    #expect(it.sent(.cont, to: .target) == 0)
+    #expect(it.engine.phase == .undoing)
+  }
+
+  @Test func cancelInPreSwitchoverIsTakenAndAfterContinueIsNot() {
+    var it = Scenario.transferring(.none, disks: 1)
+    it.event(.source, .stop)
+    it.sourceState = .finishMigrate
+    it.settle()
+    it.event(.source, .migration(.preSwitchover))
+    #expect(it.engine.canCancel)
+    it.settle()
+    #expect(it.sent(.migrateContinue, to: .source) == 1)
+    #expect(!it.engine.canCancel)
+  }
+
+  @Test func aStallAtStopIsYankedOutOfBand() {
+    var it = Scenario.transferring(.none, disks: 1)
+    it.feed(.outOfBandChanged(.source, isReady: true))
+    it.event(.source, .stop)
+    it.pass(.milliseconds(2100))
+    #expect(it.log.contains(.sendOutOfBand(.yank(nodes: [MirrorNames.node(0)]), to: .source)))
+  }
+}
