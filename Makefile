@@ -28,6 +28,7 @@ BUDGET_lint := 60
 BUDGET_tidy := 60
 BUDGET_unit := 180
 BUDGET_qemu := 900
+BUDGET_c := 200
 
 # Each kind of build keeps its files apart: .build (tests), .build-release, .build-asan, .build-tsan.
 RELEASE := .build-release
@@ -105,7 +106,8 @@ group = Tests/Support/run-group $(1) $(BUDGET_$(1))
 # `unit` is whatever no other part runs, so that no test is forgotten.
 TIDY_TESTS := TidyTests
 QEMU_TESTS := QEMUHarnessTests|QEMUTests
-OTHER_THAN_UNIT := $(TIDY_TESTS)|$(QEMU_TESTS)
+C_TESTS := ABITests
+OTHER_THAN_UNIT := $(TIDY_TESTS)|$(QEMU_TESTS)|$(C_TESTS)
 swift_test = swift test --skip-build --disable-xctest --no-parallel
 only = --filter '^($(1))\..*$(SWO_TEST_FILTER)'
 
@@ -143,6 +145,10 @@ unit: build-tests ## Every module by itself
 .PHONY: qemu
 qemu: build-tests ## Pairs of real QEMUs
 	@$(call group,qemu) swift $(swift_test) $(call only,$(QEMU_TESTS))
+
+.PHONY: c
+c: build build-tests ## C programs and the built library, as others meet it
+	@$(call group,c) swift $(swift_test) $(call only,$(C_TESTS))
 
 # --- Slower ways to run the same tests -----------------------------------------------------------
 

@@ -66,6 +66,7 @@ let package = Package(
     .testTarget(
       name: "MigrationSessionTests", dependencies: ["MigrationSession", "MigrationEngine", "QMP"]),
     .testTarget(name: "TidyTests"),
+    .testTarget(name: "ABITests", dependencies: ["QEMUHarness"], exclude: ["Programs"]),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
     .testTarget(name: "RuntimeTests", dependencies: ["Runtime", "Platform"]),
     .testTarget(
