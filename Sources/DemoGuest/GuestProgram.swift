@@ -311,19 +311,8 @@ extension GuestProgram {
     code.place(noFaultWanted)
   }
 
-  /// Writes the sector with the sequence number in `ebx` to `Memory.block` and prints the outcome.
-  private mutating func emitWriteBlock(disk: UInt8) {
-    let base: UInt16 = disk < 2 ? 0x1f0 : 0x170
-    let unit: UInt8 = 0xe0 | (disk & 1) << 4
-    let status = base + 7
-    let busy: UInt8 = 0x80
-    let dataWanted: UInt8 = 0x08
-    let failed: UInt8 = 0x21
-    let acceptsData = code.label()
-    let complete = code.label()
-    let refused = code.label()
-    let report = code.label()
-
+  /// Fills the buffer with the sector of the sequence number in `ebx` and of `Memory.block`.
+  private mutating func emitSectorFilling(disk: UInt8) {
     code.move(.edi, Memory.sectorBuffer)
     code.move(.ecx, UInt32(NumberedSector.size / 16))
     let unitOfSector = code.here()
@@ -338,6 +327,22 @@ extension GuestProgram {
     code.storeString()
     code.decrement(.ecx)
     code.jump(if: .notZero, unitOfSector)
+  }
+
+  /// Writes the sector with the sequence number in `ebx` to `Memory.block` and prints the outcome.
+  private mutating func emitWriteBlock(disk: UInt8) {
+    let base: UInt16 = disk < 2 ? 0x1f0 : 0x170
+    let unit: UInt8 = 0xe0 | (disk & 1) << 4
+    let status = base + 7
+    let busy: UInt8 = 0x80
+    let dataWanted: UInt8 = 0x08
+    let failed: UInt8 = 0x21
+    let acceptsData = code.label()
+    let complete = code.label()
+    let refused = code.label()
+    let report = code.label()
+
+    emitSectorFilling(disk: disk)
 
     // One sector, logical block address, command "write sectors".
     code.load(.eax, from: Memory.block)

@@ -17,7 +17,7 @@ struct RelayConditions {
   }
 
   private func connect() throws -> HarnessMonitor {
-    try HarnessMonitor(path: directory.file("relay.sock"))
+    try HarnessMonitor(relay.endpoint)
   }
 
   private func time(_ body: () throws -> Void) rethrows -> Duration {

@@ -32,9 +32,7 @@ public enum Endpoint: Sendable, Hashable {
     }
   }
 
-  /// Opens a socket that does not block and connects it; -1 with errno set if that fails.
-  ///
-  /// Connecting to this machine succeeds or fails at once, so the socket blocks only in between.
+  /// Opens a socket and connects it; -1 with errno set if that fails.
   func connect() -> Int32 {
     let descriptor = makeSocket()
     guard descriptor >= 0 else { return -1 }
@@ -44,7 +42,6 @@ public enum Endpoint: Sendable, Hashable {
       errno = code
       return -1
     }
-    setUp(descriptor)
     return descriptor
   }
 
@@ -62,13 +59,11 @@ public enum Endpoint: Sendable, Hashable {
     return descriptor
   }
 
-  /// Makes a connected socket non-blocking and, for TCP, prompt.
-  func setUp(_ descriptor: Int32) {
-    _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
-    if case .tcp = self {
-      var on: Int32 = 1
-      setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4)
-    }
+  /// Makes a connected TCP socket send at once what it is given.
+  func makePrompt(_ descriptor: Int32) {
+    guard case .tcp = self else { return }
+    var on: Int32 = 1
+    setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4)
   }
 
   /// The endpoint with the port that the system has chosen for a listening socket.
@@ -104,6 +99,25 @@ public enum Endpoint: Sendable, Hashable {
           body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
         }
       }
+    }
+  }
+}
+
+/// Calls a socket function with the address of a unix socket; -1 and ENAMETOOLONG if it is too long.
+private func withUnixAddress(
+  _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+) -> Int32 {
+  var address = sockaddr_un()
+  address.sun_family = sa_family_t(AF_UNIX)
+  let bytes = Array(path.utf8)
+  guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else {
+    errno = ENAMETOOLONG
+    return -1
+  }
+  withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+  return withUnsafePointer(to: &address) {
+    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+      body($0, socklen_t(MemoryLayout<sockaddr_un>.size))
     }
   }
 }

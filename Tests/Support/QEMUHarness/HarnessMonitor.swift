@@ -57,15 +57,10 @@ public final class HarnessMonitor: Sendable {
     _ = try execute("qmp_capabilities", outOfBand ? ["enable": ["oob"]] : [:])
   }
 
-  /// Connects to a monitor that listens on a unix socket.
-  public convenience init(path: String, outOfBand: Bool = false) throws {
-    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-    guard descriptor >= 0 else { throw HarnessError.system("socket", code: errno) }
-    guard withUnixAddress(path, { Glibc.connect(descriptor, $0, $1) }) == 0 else {
-      let code = errno
-      Glibc.close(descriptor)
-      throw HarnessError.system("connect to \(path)", code: code)
-    }
+  /// Connects to a monitor that listens.
+  public convenience init(_ endpoint: Endpoint, outOfBand: Bool = false) throws {
+    let descriptor = endpoint.connect()
+    guard descriptor >= 0 else { throw HarnessError.system("connect to \(endpoint)", code: errno) }
     try self.init(descriptor: descriptor, outOfBand: outOfBand)
   }
 

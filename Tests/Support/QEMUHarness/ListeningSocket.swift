@@ -8,14 +8,8 @@ final class ListeningSocket: Sendable {
 
   init(path: String) throws {
     self.path = path
-    descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-    guard descriptor >= 0 else { throw HarnessError.system("socket", code: errno) }
-    let bound = withUnixAddress(path) { Glibc.bind(descriptor, $0, $1) }
-    guard bound == 0, listen(descriptor, 8) == 0 else {
-      let code = errno
-      close(descriptor)
-      throw HarnessError.system("listen on \(path)", code: code)
-    }
+    descriptor = Endpoint.unix(path).listen()
+    guard descriptor >= 0 else { throw HarnessError.system("listen on \(path)", code: errno) }
   }
 
   deinit {
@@ -42,24 +36,5 @@ final class ListeningSocket: Sendable {
     let accepted = qemu_harness_accept(descriptor)
     guard accepted >= 0 else { throw HarnessError.system("accept", code: errno) }
     return accepted
-  }
-}
-
-/// Calls a socket function with the address of a unix socket; -1 and ENAMETOOLONG if it is too long.
-func withUnixAddress(
-  _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
-) -> Int32 {
-  var address = sockaddr_un()
-  address.sun_family = sa_family_t(AF_UNIX)
-  let bytes = Array(path.utf8)
-  guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else {
-    errno = ENAMETOOLONG
-    return -1
-  }
-  withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
-  return withUnsafePointer(to: &address) {
-    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-      body($0, socklen_t(MemoryLayout<sockaddr_un>.size))
-    }
   }
 }

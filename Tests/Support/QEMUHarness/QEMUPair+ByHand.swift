@@ -19,14 +19,17 @@ extension QEMUPair {
   /// Migrates and returns when the target has resumed; disks that are not shared go along.
   ///
   /// With disks, mirrors are ended in `pre-switchover`, and the target's NBD server is stopped
-  /// before `cont`. Capabilities and parameters beyond that are the caller's to set before.
+  /// before `cont`. The source finds that server at an address that may lead through a relay.
+  /// Capabilities and parameters beyond that are the caller's to set before.
   @discardableResult
-  public func migrateByHand(grant: Grant = .contOnCompleted) throws -> Blackout {
+  public func migrateByHand(
+    grant: Grant = .contOnCompleted, nbdServerFoundAt address: Endpoint? = nil
+  ) throws -> Blackout {
     try makeTargetListen()
     let disks = mirroredDisks
     if !disks.isEmpty {
       try startNBDServer(at: nbdEndpoint)
-      try startMirrors(to: nbdEndpoint)
+      try startMirrors(to: address ?? nbdEndpoint)
       try source.monitor.setCapabilities(["pause-before-switchover": true])
     }
 

@@ -140,7 +140,8 @@ struct RelayLoop: Sendable {
       close(accepted)
       return
     }
-    listening.setUp(accepted)
+    listening.makePrompt(accepted)
+    destination.makePrompt(connected)
     connections.append(Connection(accepted, connected))
   }
 

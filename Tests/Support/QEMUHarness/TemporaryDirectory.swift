@@ -9,7 +9,7 @@ public final class TemporaryDirectory: Sendable {
   public init() throws {
     var template = Array("/tmp/swo-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else { throw HarnessError.system("mkdtemp", code: errno) }
-    path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+    path = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
 
   deinit {
