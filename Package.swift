@@ -27,6 +27,7 @@ let package = Package(
     .systemLibrary(name: "CLibSSH2", pkgConfig: "libssh2", providers: [.apt(["libssh2-1-dev"])]),
     .systemLibrary(name: "CSwitchover"),
     .target(name: "CPlatform"),
+    .target(name: "CSSHTransport", dependencies: ["CLibSSH2"]),
 
     // Pure: no system call, no clock, no thread.
     .target(name: "MigrationEngine", swiftSettings: strict + [.strictMemorySafety()]),
@@ -37,10 +38,17 @@ let package = Package(
     // The shell: the only places that reach the kernel.
     .target(name: "Platform", dependencies: ["CPlatform"], swiftSettings: strict),
     .target(
+      name: "SSH", dependencies: ["CLibSSH2", "CSSHTransport", "MigrationEngine", "Platform"],
+      swiftSettings: strict),
+    .target(
       name: "Runtime", dependencies: ["MigrationEngine", "MigrationSession", "QMP", "Platform"],
       swiftSettings: strict),
     .target(
-      name: "SwitchoverABI", dependencies: ["CSwitchover", "Runtime"], swiftSettings: strict),
+      name: "SwitchoverABI",
+      dependencies: [
+        "CSwitchover", "Runtime", "MigrationEngine", "MigrationSession", "QMP",
+      ],
+      swiftSettings: strict),
 
     // The command line stands on the C interface alone.
     .target(name: "DemoGuest", swiftSettings: strict),
@@ -68,6 +76,8 @@ let package = Package(
     .testTarget(name: "TidyTests"),
     .testTarget(name: "ABITests", dependencies: ["QEMUHarness"], exclude: ["Programs"]),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
+    .testTarget(
+      name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
     .testTarget(name: "RuntimeTests", dependencies: ["Runtime", "Platform"]),
     .testTarget(
       name: "QEMUTests", dependencies: ["QEMUHarness", "CSwitchover", "SwitchoverABI"]),

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -240,6 +241,25 @@ int swp_pidfd_reap(int pidfd, int *status_out) {
   *status_out = information.si_status;
   return information.si_code == CLD_EXITED ? swp_child_exited : swp_child_signalled;
 }
+
+volatile uint32_t *swp_fork_marker_create(void) {
+  void *page = mmap(NULL, sizeof(uint32_t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                    -1, 0);
+  if (page == MAP_FAILED) return NULL;
+  if (madvise(page, sizeof(uint32_t), MADV_WIPEONFORK) != 0) {
+    munmap(page, sizeof(uint32_t));
+    return NULL;
+  }
+  volatile uint32_t *marker = page;
+  *marker = 1;
+  return marker;
+}
+
+void swp_fork_marker_destroy(volatile uint32_t *marker) {
+  if (marker) munmap((void *)marker, sizeof(uint32_t));
+}
+
+uint32_t swp_fork_marker_read(const volatile uint32_t *marker) { return *marker; }
 
 static int prepare_attributes(posix_spawnattr_t *attributes) {
   sigset_t all, none;

@@ -20,7 +20,7 @@ public final class ChildProcess {
   /// Readable once the child has ended; nil when that was so before we could look.
   public let exitDescriptor: Descriptor?
 
-  private let origin = ForkGuard()
+  private let origin: ForkGuard
   private var collected: ChildStatus?
 
   /// Starts `arguments[0]`, searched in PATH, with the host program's environment.
@@ -37,6 +37,7 @@ public final class ChildProcess {
     let standard = [
       try Self.source(input), try Self.source(output), try Self.source(error),
     ]
+    origin = try ForkGuard()
     var pid: Int32 = 0
     try checked(.spawn) { Self.spawn(arguments, standard.map(\.number), &pid) }
     processIdentifier = pid

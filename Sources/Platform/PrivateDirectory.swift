@@ -12,7 +12,7 @@ public final class PrivateDirectory {
   public let path: String
 
   private let descriptor: Descriptor
-  private let origin = ForkGuard()
+  private let origin: ForkGuard
   private var isRemoved = false
 
   /// Makes the directory; the error is that of the last candidate.
@@ -22,6 +22,7 @@ public final class PrivateDirectory {
 
   /// Makes the directory under the first parent that can be used.
   init(candidates: [String]) throws(SystemError) {
+    origin = try ForkGuard()
     var failure = SystemError(errno: ENOENT, call: .makeDirectory)
     for candidate in candidates {
       do {

@@ -75,7 +75,11 @@ public final class Readiness {
     entries = .allocate(capacity: Self.entriesPerWait)
     entries.initialize(repeating: swp_ready(), count: Self.entriesPerWait)
     try control(swp_epoll_add, timer.number, .readable, Self.timerToken)
-    try control(swp_epoll_add, event.number, .readable, Self.signalToken)
+    // The event stays set: whether it counts is a matter of being watched, so that setting and
+    // taking back cost one epoll_ctl and nothing is ever written or read.
+    var one: UInt64 = 1
+    try checked(.write) { Glibc.write(event.number, &one, 8) }
+    try control(swp_epoll_add, event.number, [], Self.signalToken)
   }
 
   deinit { entries.deallocate() }
@@ -160,12 +164,7 @@ public final class Readiness {
   /// Makes the descriptor readable, or takes that back; an unchanged value costs no system call.
   public func setSignalled(_ signalled: Bool) throws(SystemError) {
     guard signalled != isSignalled else { return }
-    var number: UInt64 = 1
-    if signalled {
-      try checked(.write) { Glibc.write(event.number, &number, 8) }
-    } else {
-      try checked(.read) { Glibc.read(event.number, &number, 8) }
-    }
+    try control(swp_epoll_modify, event.number, signalled ? .readable : [], Self.signalToken)
     isSignalled = signalled
   }
 

@@ -55,11 +55,9 @@ public struct SocketAddress: Sendable {
 
   /// Calls `body` with the address as the kernel wants it.
   func withPointer<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
-    withUnsafeBytes(of: storage) { raw in
-      raw.withMemoryRebound(to: sockaddr.self) { addresses in
-        // A sockaddr_storage holds eight sockaddr: the base is there.
-        body(addresses.baseAddress.unsafelyUnwrapped, length)
-      }
+    withUnsafePointer(to: storage) { pointer in
+      // A sockaddr_storage begins with what every sockaddr has.
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, length) }
     }
   }
 

@@ -16,6 +16,9 @@ public enum ConnectionRefusal: Equatable, Sendable {
 }
 
 extension SystemError {
+  /// A connection that was inherited once and is gone.
+  public static let notConnected = SystemError(errno: ENOTCONN, call: .connect)
+
   /// What the error means for a connection.
   public var refusal: ConnectionRefusal {
     switch errno {
@@ -119,6 +122,15 @@ public enum StreamSocket {
       swp_send_descriptor(descriptor.number, base, bytes.count, passed)
     }
     return try transfer(value, .send)
+  }
+
+  /// Ends a connection that we made, also where a forked child still holds a copy of it.
+  ///
+  /// Without this the peer would see no end before that child closes its copy too.
+  public static func shutDown(_ descriptor: Descriptor) {
+    guard descriptor.isOpen else { return }
+    // A connection that has ended by itself answers ENOTCONN: nothing is left to do.
+    _ = shutdown(descriptor.number, Int32(SHUT_RDWR))
   }
 
   static func make(family: Int32) throws(SystemError) -> Descriptor {

@@ -26,9 +26,10 @@ public struct SystemError: Error, Equatable, Sendable, CustomStringConvertible {
 
 /// The system calls of this module, named as their manual pages are.
 public enum SystemCall: Int32, CaseIterable, Sendable {
-  case accept, bind, clockGetTime, close, connect, duplicate, epollControl, epollCreate, epollWait
-  case eventCreate, fileStatus, getSocketName, getSocketOption, list, listen, lock, makeDirectory
-  case netlink, open, pidfdOpen, pidfdPoll, pidfdReap, pidfdSignal, read, readLink, receive, rename
+  case accept, bind, connect, duplicate, epollControl, epollCreate, epollWait
+  case eventCreate, fileStatus, getSocketName, getSocketOption, listen, lock, makeDirectory
+  case memoryMap, netlink, open, pidfdOpen, pidfdPoll, pidfdReap, pidfdSignal, read, readLink,
+    receive, rename
   case removeDirectory, send, setSocketOption, socket, spawn, synchronize, timerCreate, timerSet
   case unlink, write
 
@@ -36,7 +37,6 @@ public enum SystemCall: Int32, CaseIterable, Sendable {
   public var name: String {
     switch self {
     case .accept: "accept4"
-    case .clockGetTime: "clock_gettime"
     case .duplicate: "fcntl(F_DUPFD_CLOEXEC)"
     case .epollControl: "epoll_ctl"
     case .epollCreate: "epoll_create1"
@@ -45,8 +45,8 @@ public enum SystemCall: Int32, CaseIterable, Sendable {
     case .fileStatus: "fstat"
     case .getSocketName: "getsockname"
     case .getSocketOption: "getsockopt"
-    case .list: "readdir"
     case .lock: "fcntl(F_OFD_SETLK)"
+    case .memoryMap: "mmap"
     case .makeDirectory: "mkdir"
     case .pidfdOpen: "pidfd_open"
     case .pidfdPoll: "poll"
@@ -60,7 +60,7 @@ public enum SystemCall: Int32, CaseIterable, Sendable {
     case .synchronize: "fsync"
     case .timerCreate: "timerfd_create"
     case .timerSet: "timerfd_settime"
-    case .bind, .close, .connect, .listen, .netlink, .open, .read, .rename, .send, .socket,
+    case .bind, .connect, .listen, .netlink, .open, .read, .rename, .send, .socket,
       .unlink, .write:
       "\(self)"
     }

@@ -76,9 +76,9 @@ extension PlatformTests {
       try readiness.setTimer(5)
       try readiness.setSignalled(true)
       try FaultInjection.failing(.timerSet, errno: EBADF) { try readiness.setTimer(5) }
-      try FaultInjection.failing(.write, errno: EBADF) { try readiness.setSignalled(true) }
+      try FaultInjection.failing(.epollControl, errno: EBADF) { try readiness.setSignalled(true) }
       try readiness.setSignalled(false)
-      try FaultInjection.failing(.read, errno: EBADF) { try readiness.setSignalled(false) }
+      try FaultInjection.failing(.epollControl, errno: EBADF) { try readiness.setSignalled(false) }
     }
 
     @Test func signalMakesTheDescriptorReadableAndEndsAWait() throws {
@@ -143,7 +143,7 @@ extension PlatformTests {
     @Test func eachFailureWhileMakingOneLeavesNothingOpen() {
       let code = inFork {
         let before = openDescriptors()
-        for call in [SystemCall.epollCreate, .timerCreate, .eventCreate, .epollControl] {
+        for call in [SystemCall.epollCreate, .timerCreate, .eventCreate, .write, .epollControl] {
           let error = FaultInjection.failing(call, errno: EMFILE) {
             failure { _ = try Readiness() }
           }

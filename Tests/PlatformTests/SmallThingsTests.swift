@@ -73,10 +73,17 @@ extension PlatformTests {
       #expect(ErrorText.pointer.map { String(cString: $0) } == "")
     }
 
-    @Test func aForkIsNoticed() {
-      let guardian = ForkGuard()
+    @Test func aForkIsNoticed() throws {
+      let guardian = try ForkGuard()
       #expect(!guardian.isForeign)
       #expect(inFork { guardian.isForeign ? 0 : 1 } == 0)
+      // Nor does a fork of the fork take its parent for the maker.
+      #expect(inFork { inFork { guardian.isForeign ? 0 : 1 } } == 0)
+      #expect(!guardian.isForeign)
+      let error = FaultInjection.failing(.memoryMap, errno: ENOMEM) {
+        failure { _ = try ForkGuard() }
+      }
+      #expect(error?.errno == ENOMEM)
     }
   }
 }

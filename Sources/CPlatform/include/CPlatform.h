@@ -91,6 +91,12 @@ enum {
 /* Collects the child behind the pidfd without blocking; one of the constants above. */
 int swp_pidfd_reap(int pidfd, int *status_out);
 
+/* A word of memory that reads 1 in the process that made it and 0 in every fork of it, so that the
+   question costs no system call; NULL with errno set. */
+volatile uint32_t *swp_fork_marker_create(void);
+void swp_fork_marker_destroy(volatile uint32_t *marker);
+uint32_t swp_fork_marker_read(const volatile uint32_t *marker);
+
 /* Starts `arguments[0]` (searched in PATH) in a session of its own with default signal actions, an
    empty signal mask and no descriptor but 0, 1 and 2, which are copies of the three given ones
    (each at least 3). Returns 0 or an error number; errno is left alone. */

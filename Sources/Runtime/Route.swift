@@ -1,0 +1,85 @@
+import MigrationSession
+import Platform
+
+/// Why an endpoint cannot be used at all.
+public enum RouteError: Error, Equatable, Sendable, CustomStringConvertible {
+  case unresolved(host: String, ResolutionError)
+  case unusable(SystemError)
+
+  public var description: String {
+    switch self {
+    case .unresolved(let host, let error): "host '\(host)' could not be looked up: \(error)"
+    case .unusable(let error): "\(error)"
+    }
+  }
+}
+
+/// The way to an endpoint, with everything that had to be looked up.
+enum Route {
+  case addresses([SocketAddress])
+  /// A descriptor of the host program, duplicated so that its number cannot change hands before the
+  /// stream is opened.
+  case inherited(Descriptor)
+  /// It was inherited, and has been used.
+  case spent
+
+  /// Looks names up, which may block as `SocketAddress.resolve` says.
+  init(to endpoint: Endpoint) throws(RouteError) {
+    switch endpoint {
+    case .unix(let path):
+      self = .addresses([
+        try Self.usable { () throws(SystemError) in try SocketAddress(unixPath: path) }
+      ])
+    case .descriptor(let number):
+      self = .inherited(
+        try Self.usable { () throws(SystemError) in try StreamSocket.adopt(number) })
+    case .tcp(let host, let port):
+      if let address = SocketAddress(numericHost: host, port: port) {
+        self = .addresses([address])
+        return
+      }
+      do throws(ResolutionError) {
+        self = .addresses(try SocketAddress.resolve(host: host, port: port))
+      } catch {
+        throw .unresolved(host: host, error)
+      }
+    }
+  }
+
+  /// Opens it; an inherited descriptor can be opened once.
+  mutating func open(
+    key: Int, member: LoopMember, loop: Loop
+  ) throws(SystemError) -> Stream {
+    switch self {
+    case .addresses(let addresses):
+      return try Stream(to: addresses, key: key, member: member, loop: loop)
+    case .inherited(let descriptor):
+      self = .spent
+      return try Stream(adopted: descriptor, key: key, member: member, loop: loop)
+    case .spent:
+      throw .notConnected
+    }
+  }
+
+  private static func usable<Value>(
+    _ body: () throws(SystemError) -> Value
+  ) throws(RouteError) -> Value {
+    do throws(SystemError) {
+      return try body()
+    } catch {
+      throw .unusable(error)
+    }
+  }
+}
+
+extension OpenFailure {
+  /// What a failed connection means for a session.
+  init(_ error: SystemError) {
+    switch error.refusal {
+    case .queueFull: self = .queueFull
+    case .refused: self = .refused
+    case .missing: self = .missing
+    case .denied, .other: self = .other(text: error.description)
+    }
+  }
+}
