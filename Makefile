@@ -111,7 +111,7 @@ OTHER_THAN_UNIT := $(TIDY_TESTS)|$(QEMU_TESTS)|$(C_TESTS)
 swift_test = swift test --skip-build --disable-xctest --no-parallel
 only = --filter '^($(1))\..*$(SWO_TEST_FILTER)'
 
-PARTS := lint tidy unit qemu
+PARTS := lint tidy unit qemu c
 
 .PHONY: test
 test: ## Install what is missing, then check

@@ -6,8 +6,8 @@ import Testing
 /// happen before or after.
 @Suite("The blackout", .serialized)
 struct BlackoutTests {
-  /// How often memory may be asked for in the blackout: about twice of what was measured.
-  static let allocationLimit = 1000
+  /// How often memory may be asked for in the blackout: twice of what was measured.
+  static let allocationLimit = 240
 
   @Test("the process receives, sends, waits and sets its timer, and asks for nothing else")
   func systemCalls() throws {

@@ -1,13 +1,10 @@
 /* interrupted MONITOR PATH - a signal ends every wait, whatever is waited for. At the path the program
  * listens itself and never says a word. */
 #include "check.h"
+#include "listen.h"
 
 #include <signal.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 static volatile sig_atomic_t signals;
 
@@ -29,18 +26,6 @@ static void begin_signals(void)
     CHECK(setitimer(ITIMER_REAL, &interval, NULL) == 0);
 }
 
-static int listen_silently(const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    CHECK(strlen(path) < sizeof address.sun_path);
-    memcpy(address.sun_path, path, strlen(path));
-    CHECK(bind(listener, (struct sockaddr *)&address, sizeof address) == 0);
-    CHECK(listen(listener, 16) == 0);
-    return listener;
-}
-
 int main(int count, char **arguments)
 {
     swo_loop *loop = NULL;
@@ -51,7 +36,7 @@ int main(int count, char **arguments)
     int listener;
 
     CHECK(count == 3);
-    listener = listen_silently(arguments[2]);
+    listener = listen_at(arguments[2]);
     CHECK(swo_loop_new(&loop) == 0);
     CHECK(swo_qmp_connect(loop, arguments[1], 0, 60000, &qmp) == 0);
     addresses[0] = addresses[1] = arguments[2];
