@@ -69,6 +69,11 @@ let package = Package(
     .testTarget(
       name: "QEMUHarnessTests", dependencies: ["QEMUHarness", "CQEMUHarness", "DemoGuest"],
       swiftSettings: strict),
+    .target(name: "CBenchmarks", path: "Tests/Support/CBenchmarks"),
+    .executableTarget(
+      name: "switchover-bench",
+      dependencies: ["CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP"],
+      path: "Tests/Benchmarks", swiftSettings: strict),
     .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(

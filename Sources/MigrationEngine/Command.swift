@@ -175,6 +175,8 @@ public enum MonitorTrouble: Hashable, Sendable {
   case unreachable(text: String)
   /// The other side broke the protocol's rules.
   case protocolViolated(text: String)
+  /// Another process answers at its address than the one that this migration knows.
+  case stranger
 }
 
 /// Something that happened; all in the past tense.

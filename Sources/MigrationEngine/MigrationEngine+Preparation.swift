@@ -30,6 +30,9 @@ extension MigrationEngine {
       case .protocolViolated(let text):
         return Failure(
           .protocolViolated, side: side, text: "\(side)'s monitor does not speak QMP: \(text)")
+      case .stranger:
+        return Failure(
+          .monitorLost, side: side, text: "another QEMU answers at the \(side)'s monitor now")
       }
     }
     return nil

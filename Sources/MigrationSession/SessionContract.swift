@@ -68,6 +68,24 @@ public enum HostRequest: Hashable, Sendable {
   case fenced(Side)
 }
 
+/// What a driver interprets: inputs in, effects out, and the instant to wake it at.
+///
+/// After every input carry out the effects in order, then sleep until a stream is readable or
+/// `nextDeadline`; spurious wake-ups change nothing.
+public protocol DrivenSession {
+  /// The instant at which `timePassed` is due; nil: nothing to wait for.
+  var nextDeadline: MonotonicInstant? { get }
+
+  /// Takes one input and appends what is to be done about it, in order.
+  mutating func handle(
+    _ input: SessionInput, at now: MonotonicInstant, effects: inout [SessionEffect])
+
+  /// Takes bytes that arrived on a stream, in pieces of any size.
+  mutating func received(
+    _ bytes: UnsafeRawBufferPointer, on stream: StreamID, at now: MonotonicInstant,
+    effects: inout [SessionEffect])
+}
+
 /// Something that happened outside; all in the past tense.
 public enum SessionInput: Hashable, Sendable {
   case requested(HostRequest)

@@ -366,6 +366,7 @@ public final class QMPClient: LoopMember {
     case .busy: .busy
     case .unreachable(let text): wasReady ? .lost(text: text) : .unreachable(text: text)
     case .protocolViolated(let text): .protocolViolated(text: text)
+    case .stranger: .unreachable(text: "another process answers there now")
     }
   }
 }

@@ -1,0 +1,375 @@
+import CBenchmarks
+import CSwitchover
+import Glibc
+
+/// The time from `completed` readable on the source's socket to `cont` readable on the target's, with one
+/// and with many migrations in one loop, beside a bare epoll echo.
+struct ReactionBenchmark {
+  func run() {
+    print("\nReaction: source says completed → target reads cont (simulated monitors)")
+    let echo = measureEcho(rounds: 300)
+    printTable(
+      "Reaction", unit: "µs",
+      [
+        (echo, nil),
+        (measureLibrary(others: 0, rounds: 100), echo),
+        (measureLibrary(others: 499, rounds: 60), echo),
+      ])
+  }
+
+  // MARK: - Echo
+
+  private func measureEcho(rounds: Int) -> Series {
+    var series = Series(name: "bare epoll echo")
+    let input = makePair()
+    let output = makePair()
+    let echo = EchoThread(from: input.1, to: output.0)
+    let thread = startThread(echo) { $0.run() }
+    for _ in 0..<rounds {
+      usleep(1000)
+      let start = nanoseconds()
+      var byte: UInt8 = 1
+      _ = write(input.0, &byte, 1)
+      _ = read(output.1, &byte, 1)
+      series.values.append(Double(nanoseconds() - start) / 1000)
+    }
+    close(input.0)
+    pthread_join(thread, nil)
+    for descriptor in [input.1, output.0, output.1] { close(descriptor) }
+    return series
+  }
+
+  // MARK: - The library
+
+  private func measureLibrary(others: Int, rounds: Int) -> Series {
+    var series = Series(name: "libswitchover, \(others + 1) migrations in the loop")
+    let loop = LoopThread()
+    let thread = startThread(loop) { $0.run() }
+    let idle = (0..<others).map { _ in SimulatedPair() }
+    let before = bench_heap_bytes()
+    for pair in idle { loop.add(pair) }
+    for pair in idle { pair.reachActive() }
+    let background = BackgroundMonitors(idle)
+    let backgroundThread = startThread(background) { $0.run() }
+    if others > 0 {
+      let bytes = (Int(bench_heap_bytes()) - Int(before)) / others
+      print("  memory a migration: \(bytes / 1024) KiB of heap")
+    }
+    for _ in 0..<rounds {
+      let pair = SimulatedPair()
+      loop.add(pair)
+      pair.reachActive()
+      pair.reachStop()
+      usleep(1000)
+      series.values.append(pair.measureGrant())
+      pair.finish()
+    }
+    loop.stop()
+    pthread_join(thread, nil)
+    background.stop()
+    pthread_join(backgroundThread, nil)
+    for pair in idle { pair.close() }
+    return series
+  }
+}
+
+func makePair() -> (Int32, Int32) {
+  var pair: [Int32] = [0, 0]
+  let result = socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair)
+  precondition(result == 0)
+  return (pair[0], pair[1])
+}
+
+private final class ThreadBody {
+  let run: () -> Void
+
+  init(_ run: @escaping () -> Void) { self.run = run }
+}
+
+func startThread<Work: AnyObject & Sendable>(
+  _ work: Work, _ body: @escaping @Sendable (Work) -> Void
+) -> pthread_t {
+  var thread = pthread_t()
+  let box = Unmanaged.passRetained(ThreadBody { body(work) })
+  pthread_create(
+    &thread, nil,
+    { argument in
+      guard let argument else { return nil }
+      Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue().run()
+      return nil
+    }, box.toOpaque())
+  return thread
+}
+
+final class EchoThread: Sendable {
+  let input: Int32
+  let output: Int32
+
+  init(from input: Int32, to output: Int32) {
+    self.input = input
+    self.output = output
+  }
+
+  func run() { bench_echo(input, output) }
+}
+
+/// The library's loop in a thread of its own; migrations are handed to it through a lock.
+final class LoopThread: @unchecked Sendable {
+  private let loop: OpaquePointer?
+  private var lock = pthread_mutex_t()
+  private var waiting: [SimulatedPair] = []
+  private var isStopping = false
+  private let wake = makePair()
+  private var migrations: [OpaquePointer?] = []
+
+  init() {
+    var loop: OpaquePointer?
+    _ = swo_loop_new(&loop)
+    self.loop = loop
+    pthread_mutex_init(&lock, nil)
+  }
+
+  func add(_ pair: SimulatedPair) {
+    pthread_mutex_lock(&lock)
+    waiting.append(pair)
+    pthread_mutex_unlock(&lock)
+    var byte: UInt8 = 1
+    _ = write(wake.0, &byte, 1)
+  }
+
+  func stop() {
+    pthread_mutex_lock(&lock)
+    isStopping = true
+    pthread_mutex_unlock(&lock)
+    var byte: UInt8 = 1
+    _ = write(wake.0, &byte, 1)
+  }
+
+  func run() {
+    while true {
+      if bench_wait(wake.1, swo_loop_fd(loop)) == wake.1 {
+        var byte: UInt8 = 0
+        _ = read(wake.1, &byte, 1)
+        if takeOrders() { break }
+      } else {
+        _ = swo_loop_dispatch(loop, 0)
+        drain()
+      }
+    }
+    for migration in migrations { swo_migration_free(migration) }
+    swo_loop_free(loop)
+  }
+
+  private func drain() {
+    var event: OpaquePointer?
+    while swo_loop_next_event(loop, &event) == 1 {
+      if swo_event_kind_of(event) == 6, let migration = swo_event_migration(event) {
+        swo_migration_free(migration)
+        migrations.removeAll { $0 == migration }
+      }
+      swo_event_free(event)
+    }
+  }
+
+  private func takeOrders() -> Bool {
+    pthread_mutex_lock(&lock)
+    let batch = waiting
+    waiting = []
+    let stops = isStopping
+    pthread_mutex_unlock(&lock)
+    for pair in batch {
+      var migration: OpaquePointer?
+      _ = swo_migration_new(loop, &migration)
+      _ = swo_migration_set_monitor(migration, 1, "fd:\(pair.source.library)")
+      _ = swo_migration_set_monitor(migration, 2, "fd:\(pair.target.library)")
+      _ = swo_migration_set_uri(migration, "unix:/nowhere")
+      _ = swo_migration_set_hand_over(migration, 3)
+      _ = swo_migration_set_source_end(migration, 2)
+      let started = swo_migration_start(migration)
+      precondition(started == 0, String(cString: swo_last_error()))
+      migrations.append(migration)
+    }
+    return stops
+  }
+}
+
+/// Two scripted monitors, just true enough for one migration.
+final class SimulatedPair: @unchecked Sendable {
+  let source = SimulatedMonitor(isTarget: false)
+  let target = SimulatedMonitor(isTarget: true)
+
+  /// Answers everything up to `migrate`.
+  func reachActive() {
+    source.greet()
+    target.greet()
+    while !source.hasSeen("\"migrate\"") {
+      source.serve(upTo: 1)
+      target.serve(upTo: 1)
+    }
+    source.event("MIGRATION", "{\"status\": \"active\"}")
+  }
+
+  func reachStop() {
+    source.event("STOP", nil)
+    source.runState = "finish-migrate"
+    while !source.hasSeenAfterStop { source.serve(upTo: 1) }
+  }
+
+  /// Microseconds.
+  func measureGrant() -> Double {
+    let start = nanoseconds()
+    source.event("MIGRATION", "{\"status\": \"completed\"}")
+    target.waitUntilReadable()
+    return Double(nanoseconds() - start) / 1000
+  }
+
+  func finish() {
+    target.serve(upTo: 100)
+    target.event("RESUME", nil)
+    for _ in 0..<200 where !source.isEnded {
+      target.serve(upTo: 1)
+      source.serve(upTo: 1)
+    }
+    close()
+  }
+
+  func close() {
+    source.close()
+    target.close()
+  }
+}
+
+/// Serves the idle migrations' once-a-second questions.
+final class BackgroundMonitors: @unchecked Sendable {
+  private let pairs: [SimulatedPair]
+  private let end = makePair()
+
+  init(_ pairs: [SimulatedPair]) { self.pairs = pairs }
+
+  func stop() {
+    var byte: UInt8 = 1
+    _ = write(end.0, &byte, 1)
+  }
+
+  func run() {
+    var watched = [pollfd(fd: end.1, events: Int16(POLLIN), revents: 0)]
+    watched += pairs.map { pollfd(fd: $0.source.own, events: Int16(POLLIN), revents: 0) }
+    while true {
+      poll(&watched, nfds_t(watched.count), -1)
+      if watched[0].revents != 0 { return }
+      for (index, pair) in pairs.enumerated() where watched[index + 1].revents != 0 {
+        pair.source.serve(upTo: 0)
+        if pair.source.isEnded { watched[index + 1].fd = -1 }
+      }
+    }
+  }
+}
+
+final class SimulatedMonitor: @unchecked Sendable {
+  let own: Int32
+  let library: Int32
+  let isTarget: Bool
+  var runState: String
+  private(set) var isEnded = false
+  private(set) var hasSeenAfterStop = false
+  private var text = ""
+  private var seen: Set<String> = []
+
+  init(isTarget: Bool) {
+    (own, library) = makePair()
+    self.isTarget = isTarget
+    runState = isTarget ? "inmigrate" : "running"
+  }
+
+  func close() {
+    _ = Glibc.close(own)
+    _ = Glibc.close(library)
+  }
+
+  func greet() {
+    send(
+      "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 2, \"minor\": 0, \"major\": 10}, \"package\": \"\"}, "
+        + "\"capabilities\": []}}\r\n")
+  }
+
+  func event(_ name: String, _ data: String?) {
+    let data = data.map { ", \"data\": \($0)" } ?? ""
+    send(
+      "{\"timestamp\": {\"seconds\": 1700000000, \"microseconds\": 1}, \"event\": \"\(name)\"\(data)}\r\n"
+    )
+  }
+
+  func hasSeen(_ command: String) -> Bool { seen.contains(command) }
+
+  func waitUntilReadable() {
+    var watched = pollfd(fd: own, events: Int16(POLLIN), revents: 0)
+    poll(&watched, 1, 10_000)
+  }
+
+  /// Answers what has come within so many milliseconds.
+  func serve(upTo milliseconds: Int32) {
+    var watched = pollfd(fd: own, events: Int16(POLLIN), revents: 0)
+    guard poll(&watched, 1, milliseconds) > 0 else { return }
+    var buffer = [UInt8](repeating: 0, count: 65536)
+    let count = recv(own, &buffer, buffer.count, Int32(MSG_DONTWAIT))
+    guard count > 0 else {
+      isEnded = count == 0
+      return
+    }
+    text += String(decoding: buffer[0..<count], as: UTF8.self)
+    while let end = text.firstIndex(of: "\n") {
+      answer(String(text[..<end]))
+      text = String(text[text.index(after: end)...])
+    }
+  }
+
+  private func answer(_ line: String) {
+    func value(after key: String) -> String? {
+      guard let range = line.range(of: key) else { return nil }
+      return String(line[range.upperBound...].prefix { $0 != "," && $0 != "}" })
+    }
+    guard let command = value(after: "\"execute\":"), let id = value(after: "\"id\":") else {
+      return
+    }
+    seen.insert(command)
+    let reply: String
+    switch command {
+    case "\"query-status\"":
+      reply = "{\"status\": \"\(runState)\", \"running\": \(runState == "running")}"
+      if runState == "finish-migrate" { hasSeenAfterStop = true }
+    case "\"query-migrate\"":
+      reply =
+        isTarget
+        ? "{\"socket-address\": []}"
+        : (seen.contains("\"migrate\"") ? "{\"status\": \"active\"}" : "{}")
+    case "\"query-migrate-capabilities\"":
+      reply =
+        "["
+        + ["events", "return-path", "pause-before-switchover", "late-block-activate"]
+        .map { "{\"state\": false, \"capability\": \"\($0)\"}" }.joined(separator: ", ") + "]"
+    case "\"query-migrate-parameters\"": reply = "{\"max-bandwidth\": 1, \"downtime-limit\": 300}"
+    case "\"qom-get\"": reply = "\"pc-machine\""
+    case "\"query-memory-size-summary\"": reply = "{\"base-memory\": 1, \"plugged-memory\": 0}"
+    default: reply = "{}"
+    }
+    send("{\"return\": \(reply), \"id\": \(id)}\r\n")
+  }
+
+  private func send(_ text: String) {
+    var text = text
+    text.withUTF8 { _ = Glibc.send(own, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+  }
+}
+
+extension String {
+  fileprivate func range(of wanted: String) -> Range<String.Index>? {
+    var start = startIndex
+    while start < endIndex {
+      if self[start...].hasPrefix(wanted) {
+        return start..<index(start, offsetBy: wanted.count)
+      }
+      start = index(after: start)
+    }
+    return nil
+  }
+}

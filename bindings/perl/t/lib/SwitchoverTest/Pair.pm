@@ -1,0 +1,53 @@
+# A source and a target QEMU with nothing between them: the floor that every stack is compared with.
+package SwitchoverTest::Pair;
+
+use strict;
+use warnings;
+
+use SwitchoverTest::Guest;
+use SwitchoverTest::QEMU;
+use SwitchoverTest::Ticks;
+
+# Starts both in the folder; the guest ticks in the source when this returns. Options: version of
+# QEMU, memory in MiB, and what the guest shall dirty.
+sub start {
+    my ($class, $loop, $folder, %options) = @_;
+    my $image = "$folder/guest.img";
+    SwitchoverTest::Guest::write_boot_image($image, %options);
+    my $self = bless { loop => $loop, folder => $folder }, $class;
+    for my $side (qw(source target)) {
+        $self->{ticks}{$side} = SwitchoverTest::Ticks->new($loop, "$folder/$side.serial");
+        my @incoming = $side eq 'target' ? ('-incoming', "unix:$folder/ram") : ();
+        $self->{$side} = SwitchoverTest::QEMU->start(
+            version => $options{version}, folder => $folder, name => $side,
+            arguments => [
+                '-m', $options{memory} // 128,
+                '-drive', "if=floppy,format=raw,readonly=on,file=$image",
+                '-chardev', "socket,id=serial0,path=$folder/$side.serial",
+                '-serial', 'chardev:serial0', @incoming,
+            ]);
+    }
+    $self->{ticks}{source}->wait_for(200);
+    return $self;
+}
+
+sub source { return $_[0]->{source} }
+sub target { return $_[0]->{target} }
+sub ticks { return $_[0]->{ticks}{ $_[1] } }
+
+# Sends `migrate`; the target starts by itself, as nobody holds it back. The guest's gap in ms.
+sub migrate {
+    my ($self) = @_;
+    $self->{source}->qmp('migrate', uri => "unix:$self->{folder}/ram");
+    $self->{ticks}{target}->wait_for(200);
+    return $self->{ticks}{source}->gap_milliseconds($self->{ticks}{target});
+}
+
+sub stop {
+    my ($self) = @_;
+    $self->{$_}->stop() for qw(target source);
+    $_->close_all() for values %{ $self->{ticks} };
+    return;
+}
+
+1;

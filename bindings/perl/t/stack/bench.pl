@@ -1,0 +1,95 @@
+#!/usr/bin/perl
+# Measures the guest's gap inside the stack, without and with a drop-in, in one run.
+#
+# bench.pl [--rounds N] [--cases idle,disk,dirty] [--version 7.2] [--with 'PERL OPTIONS' …]
+#
+# Each --with names one more variant: options for the perl of the stack on the source node, for
+# example --with '-I/checkout/bindings/perl/blib/lib -MQEMU::Switchover::QemuServer'. The rounds of
+# all variants are interleaved, so that a busy machine is busy for all of them, and the floor (plain
+# QEMU, started by itself at the target) is measured between them. A row is the median and the range
+# in ms.
+use strict;
+use warnings;
+
+use File::Temp ();
+use FindBin;
+use Getopt::Long ();
+
+use lib "$FindBin::Bin/../lib", "$FindBin::Bin/lib";
+use SwitchoverTest::Cluster;
+use SwitchoverTest::Pair;
+use SwitchoverTest::Ticks;
+
+my ($rounds, $cases, $version, @with) = (5, 'idle,disk,dirty', '7.2');
+Getopt::Long::GetOptions('rounds=i' => \$rounds, 'cases=s' => \$cases, 'version=s' => \$version,
+    'with=s' => \@with) or die "wrong options\n";
+my $reason = SwitchoverTest::Cluster::unavailable();
+die "no cluster here: $reason\n" if $reason;
+die "QEMU $version is not installed\n" if !SwitchoverTest::QEMU::binary($version);
+
+my %CASES = (
+    idle => {},
+    disk => { disk_bytes => 64 * 1024 ** 2 },
+    dirty => { dirty_pages_per_tick => 1, dirty_bytes => 16 * 1024 ** 2,
+        config => { migrate_speed => 8 } },
+);
+my @cases = split /,/, $cases;
+$CASES{$_} or die "no case '$_'\n" for @cases;
+
+my @variants = ({ name => 'stack', options => [] },
+    map { { name => "with $_", options => [split] } } @with);
+for my $variant (@variants) {
+    $variant->{cluster} = SwitchoverTest::Cluster->new(perl_options => $variant->{options});
+}
+
+my %gaps;
+
+sub median {
+    my (@values) = sort { $a <=> $b } @_;
+    my $middle = @values / 2;
+    return @values % 2 ? $values[$middle] : ($values[$middle - 1] + $values[$middle]) / 2;
+}
+
+sub measure_floor {
+    my ($case) = @_;
+    my $folder = File::Temp->newdir();
+    my $pair = SwitchoverTest::Pair->start($variants[0]{cluster}->loop(), $folder->dirname(),
+        version => $version);
+    push @{ $gaps{$case}{'plain QEMU'} }, $pair->migrate();
+    $pair->stop();
+    return;
+}
+
+sub measure_variant {
+    my ($case, $variant, $vmid) = @_;
+    my $cluster = $variant->{cluster};
+    $cluster->start_vm($vmid, version => $version, %{ $CASES{$case} });
+    my $task = $cluster->wait_for($cluster->start_migration($vmid));
+    my $log = SwitchoverTest::Cluster::log_of($task);
+    die "$variant->{name}: the migration failed:\n$log" if $task->{exit};
+    my ($source, $target) = map { $cluster->ticks($vmid, $_) } qw(alpha beta);
+    $target->wait_for(200);
+    if (my $interruption = SwitchoverTest::Ticks::interruption($source, $target)) {
+        die "$variant->{name}: the guest lost count: $interruption\n$log";
+    }
+    push @{ $gaps{$case}{ $variant->{name} } }, $source->gap_milliseconds($target);
+    $cluster->remove_vm($vmid);
+    return;
+}
+
+my $vmid = 100;
+for my $round (1 .. $rounds) {
+    for my $case (@cases) {
+        measure_floor($case) if $case eq 'idle';
+        measure_variant($case, $_, $vmid++) for @variants;
+    }
+    print STDERR "round $round of $rounds done\n";
+}
+
+printf "guest gap in ms, QEMU %s, %d rounds: median (range)\n", $version, $rounds;
+for my $case (@cases) {
+    for my $name ('plain QEMU', map { $_->{name} } @variants) {
+        my @values = sort { $a <=> $b } @{ $gaps{$case}{$name} // next };
+        printf "%-6s %-40s %8.1f (%.1f-%.1f)\n", $case, $name, median(@values), @values[0, -1];
+    }
+}
