@@ -61,6 +61,14 @@ let package = Package(
       swiftSettings: strict,
       linkerSettings: shared ? [.linkedLibrary("switchover")] : []),
 
+    // The simulated world: the very session that ships, against simulated QEMUs.
+    .target(
+      name: "Simulation", dependencies: ["MigrationEngine", "MigrationSession", "QMP"],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "switchover-sim", dependencies: ["Simulation"], path: "Sources/SimulationCLI",
+      swiftSettings: strict),
+
     // Tests.
     .target(name: "CQEMUHarness", path: "Tests/Support/CQEMUHarness"),
     .target(
@@ -72,18 +80,25 @@ let package = Package(
     .target(name: "CBenchmarks", path: "Tests/Support/CBenchmarks"),
     .executableTarget(
       name: "switchover-bench",
-      dependencies: ["CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP"],
+      dependencies: [
+        "CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP",
+      ],
       path: "Tests/Benchmarks", swiftSettings: strict),
     .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(
       name: "MigrationSessionTests", dependencies: ["MigrationSession", "MigrationEngine", "QMP"]),
+    .testTarget(
+      name: "SimulationTests",
+      dependencies: ["Simulation", "MigrationEngine", "MigrationSession", "QMP", "QEMUHarness"]),
     .testTarget(name: "TidyTests"),
     .testTarget(name: "ABITests", dependencies: ["QEMUHarness"], exclude: ["Programs"]),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
     .testTarget(
       name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
     .testTarget(name: "RuntimeTests", dependencies: ["Runtime", "Platform"]),
+    .testTarget(name: "CLITests", dependencies: ["CLI", "DemoGuest", "CSwitchover"]),
+    .testTarget(name: "CLIRunTests", dependencies: ["CLI", "QEMUHarness"]),
     .testTarget(
       name: "QEMUTests", dependencies: ["QEMUHarness", "CSwitchover", "SwitchoverABI"]),
   ],
