@@ -66,7 +66,8 @@ build: library command ## Build the release library and command line into .build
 
 .PHONY: library
 library:
-	swift build $(RELEASE_FLAGS) --product switchover $(LIBRARY_FLAGS)
+	@echo "building libswitchover.so $(VERSION)"
+	@swift build $(RELEASE_FLAGS) --product switchover $(LIBRARY_FLAGS)
 	@mkdir -p $(OUT)/lib
 	cp $(RELEASE)/release/libswitchover.so $(OUT)/lib/libswitchover.so.$(VERSION)
 	ln -sf libswitchover.so.$(VERSION) $(OUT)/lib/$(SONAME)
@@ -75,7 +76,8 @@ library:
 # The command line is linked to the library of the step before, never to a second copy of the core.
 .PHONY: command
 command: library
-	SWO_SHARED=1 swift build $(RELEASE_FLAGS) --product switchover-cli $(HARDENING) \
+	@echo "building the command line"
+	@SWO_SHARED=1 swift build $(RELEASE_FLAGS) --product switchover-cli $(HARDENING) \
 	  -Xlinker -L$(OUT)/lib
 	@mkdir -p $(OUT)/bin
 	cp $(RELEASE)/release/switchover-cli $(OUT)/bin/switchover
@@ -84,7 +86,7 @@ command: library
 demo: ## Install what is missing, then migrate a guest there and back and show its blackout
 	@$(MAKE) deps
 	@$(MAKE) build
-	LD_LIBRARY_PATH=$(OUT)/lib $(OUT)/bin/switchover demo
+	@LD_LIBRARY_PATH=$(OUT)/lib $(OUT)/bin/switchover demo
 
 .PHONY: install
 install: ## Install what was built: DESTDIR= PREFIX= BINDIR= LIBDIR= INCLUDEDIR= DOCDIR=
