@@ -46,7 +46,9 @@ final class DiskMigration {
     try check(swo_migration_new(loop, &migration))
     try check(swo_migration_set_monitor(migration, 1, pair.source.monitorPaths[0]))
     try check(swo_migration_set_monitor(migration, 2, pair.target.monitorPaths[0]))
-    if outOfBand { try check(swo_migration_set_oob_monitor(migration, pair.source.monitorPaths[1])) }
+    if outOfBand {
+      try check(swo_migration_set_oob_monitor(migration, pair.source.monitorPaths[1]))
+    }
     try check(swo_migration_set_uri(migration, pair.migrationAddress))
     try check(swo_migration_set_source_end(migration, 1))
     try check(swo_migration_set_hand_over(migration, Int32(handOver.rawValue)))
@@ -76,6 +78,15 @@ final class DiskMigration {
 
   func start() throws { try check(swo_migration_start(migration)) }
 
+  /// Every mirror has begun to copy, and none is done.
+  var isCopying: Bool {
+    (0..<swo_migration_disk_count(migration)).allSatisfy { index in
+      var (done, total): (UInt64, UInt64) = (0, 0)
+      return swo_migration_disk(migration, index, nil, &done, &total) == 0 && done > 0
+        && done < total
+    }
+  }
+
   var phase: Int32 { swo_migration_phase(migration) }
 
   /// Turns the loop until the predicate holds or the migration has ended; answers whether it holds.
@@ -87,7 +98,8 @@ final class DiskMigration {
     while !predicate(self) {
       if swo_migration_end(migration) != 0 { return false }
       guard MonotonicTime.now < end else {
-        throw HarnessError("the migration stands in phase \(String(cString: swo_phase_name(phase)))")
+        throw HarnessError(
+          "the migration stands in phase \(String(cString: swo_phase_name(phase)))")
       }
       try check(swo_loop_dispatch(loop, 50))
       try takeEvents()
@@ -112,7 +124,9 @@ final class DiskMigration {
   func finish(within limit: Duration = .seconds(120)) throws -> Outcome {
     try pump(until: limit) { _ in false }
     try takeEvents()
-    func text(_ pointer: UnsafePointer<CChar>?) -> String { pointer.map { String(cString: $0) } ?? "" }
+    func text(_ pointer: UnsafePointer<CChar>?) -> String {
+      pointer.map { String(cString: $0) } ?? ""
+    }
     return Outcome(
       end: swo_migration_end(migration), owner: swo_migration_owner(migration),
       guest: swo_migration_guest(migration),
