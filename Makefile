@@ -77,6 +77,10 @@ command: library
 	@mkdir -p $(OUT)/bin
 	cp $(RELEASE)/release/switchover-cli $(OUT)/bin/switchover
 
+.PHONY: demo
+demo: build ## Watch a guest move between two real QEMUs, there and back
+	@LD_LIBRARY_PATH=$(OUT)/lib $(OUT)/bin/switchover demo
+
 .PHONY: install
 install: ## Install what was built: DESTDIR= PREFIX= BINDIR= LIBDIR= INCLUDEDIR= DOCDIR=
 	@test -e $(OUT)/lib/$(SONAME) -a -e $(OUT)/bin/switchover || \
@@ -104,7 +108,7 @@ group = Tests/Support/run-group $(1) $(BUDGET_$(1))
 
 # `unit` is whatever no other part runs, so that no test is forgotten.
 TIDY_TESTS := TidyTests
-QEMU_TESTS := QEMUHarnessTests|QEMUTests
+QEMU_TESTS := QEMUHarnessTests|QEMUTests|CLIRunTests
 OTHER_THAN_UNIT := $(TIDY_TESTS)|$(QEMU_TESTS)
 swift_test = swift test --skip-build --disable-xctest --no-parallel
 only = --filter '^($(1))\..*$(SWO_TEST_FILTER)'
