@@ -431,6 +431,7 @@ extension MigrationEngine {
       return
     }
     preSwitchoverStep = PreSwitchoverStep.ending
+    mirrors.areToldToEnd = true
     for mirror in mirrors.mirrors where mirror.isLive {
       ask(.blockJobCancel(job: mirror.jobID, force: false), .source, &effects)
     }

@@ -201,6 +201,6 @@ struct DiskSituations {
     #expect(try migration.pump { $0.phase == 5 })
     try pair.source.monitor.execute(
       "block-job-cancel", ["device": "swo-mirror1", "force": false])
-    try expectRefusal(pair, try migration.finish(), "storage", "mirror of")
+    try expectRefusal(pair, try migration.finish(), "storage", "ended by somebody else")
   }
 }
