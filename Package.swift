@@ -84,6 +84,9 @@ let package = Package(
         "CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP",
       ],
       path: "Tests/Benchmarks", swiftSettings: strict),
+    .testTarget(
+      name: "StorageTests",
+      dependencies: ["DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI"]),
     .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(
