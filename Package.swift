@@ -80,8 +80,13 @@ let package = Package(
     .target(name: "CBenchmarks", path: "Tests/Support/CBenchmarks"),
     .executableTarget(
       name: "switchover-bench",
-      dependencies: ["CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP"],
+      dependencies: [
+        "CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP",
+      ],
       path: "Tests/Benchmarks", swiftSettings: strict),
+    .testTarget(
+      name: "StorageTests",
+      dependencies: ["DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI"]),
     .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(
@@ -93,6 +98,7 @@ let package = Package(
       name: "SimulationQEMUTests",
       dependencies: ["Simulation", "MigrationEngine", "QMP", "QEMUHarness", "DemoGuest"]),
     .testTarget(name: "TidyTests"),
+    .testTarget(name: "ABITests", dependencies: ["QEMUHarness"], exclude: ["Programs"]),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
     .testTarget(
       name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
