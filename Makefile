@@ -204,7 +204,20 @@ qemu: build-tests ## Pairs of real QEMUs
 c: build build-tests ## C programs and the built library, as others meet it
 	@$(call group,c) swift $(swift_test) $(call only,$(C_TESTS))
 
-<<<<<<< HEAD
+# The tests that need a whole stack run it under taint mode themselves.
+PERL_TESTS := $(wildcard bindings/perl/t/*.t)
+prove = prove -v $(1) -I$(PERL_BUILD)/blib/lib -I$(PERL_BUILD)/blib/arch -Ibindings/perl/t/lib \
+  -Ibindings/perl/t/stack/lib
+
+.PHONY: perl
+perl: perl-module ## The Perl module, and the stack that it is tested in
+	@$(call group,perl) tap $(call prove,) $(PERL_TESTS)
+
+.PHONY: perl-taint
+perl-taint: perl-module ## The Perl module under taint mode
+	@$(call group,perl-taint) tap $(call prove,-T) $(filter-out %/valgrind.t,$(filter-out \
+	  bindings/perl/t/stack-%,$(PERL_TESTS)))
+
 .PHONY: packaging
 packaging: build ## What is built, its manual pages, its lists of symbols and its history agree
 	@$(call group,packaging) tap prove --verbose Tests/Packaging
@@ -226,21 +239,6 @@ deb: dist ## Debian packages, checked by lintian, in out/
 .PHONY: deb-test
 deb-test: ## The packages of `make deb` in a clean root (root; the machine's own package mirror)
 	packaging/scripts/test-deb out
-=======
-# The tests that need a whole stack run it under taint mode themselves.
-PERL_TESTS := $(wildcard bindings/perl/t/*.t)
-prove = prove -v $(1) -I$(PERL_BUILD)/blib/lib -I$(PERL_BUILD)/blib/arch -Ibindings/perl/t/lib \
-  -Ibindings/perl/t/stack/lib
-
-.PHONY: perl
-perl: perl-module ## The Perl module, and the stack that it is tested in
-	@$(call group,perl) tap $(call prove,) $(PERL_TESTS)
-
-.PHONY: perl-taint
-perl-taint: perl-module ## The Perl module under taint mode
-	@$(call group,perl-taint) tap $(call prove,-T) $(filter-out %/valgrind.t,$(filter-out \
-	  bindings/perl/t/stack-%,$(PERL_TESTS)))
->>>>>>> main
 
 # --- Slower ways ---------------------------------------------------------------------------------
 
