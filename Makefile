@@ -27,9 +27,12 @@ BUDGET_build := 360
 BUDGET_lint := 60
 BUDGET_tidy := 60
 BUDGET_unit := 180
+BUDGET_sim := 240
 BUDGET_qemu := 900
+BUDGET_c := 200
 
-# Each kind of build keeps its files apart: .build (tests), .build-release, .build-asan, .build-tsan.
+# Each kind of build keeps its files apart: .build (tests), .build-release, .build-tools, .build-asan,
+# .build-tsan.
 RELEASE := .build-release
 OUT := $(RELEASE)/out
 
@@ -56,14 +59,15 @@ help: ## This list
 .PHONY: deps
 deps: ## Install what is missing to build and test (apt-get; asks for sudo unless root)
 	packaging/scripts/install-dependencies
-	@for place in .build $(RELEASE); do swift package --scratch-path $$place resolve; done
+	@for place in .build $(RELEASE) .build-tools; do swift package --scratch-path $$place resolve; done
 
 .PHONY: build
 build: library command ## Build the release library and command line into .build-release/out
 
 .PHONY: library
 library:
-	swift build $(RELEASE_FLAGS) --product switchover $(LIBRARY_FLAGS)
+	@echo "building libswitchover.so $(VERSION)"
+	@swift build $(RELEASE_FLAGS) --product switchover $(LIBRARY_FLAGS)
 	@mkdir -p $(OUT)/lib
 	cp $(RELEASE)/release/libswitchover.so $(OUT)/lib/libswitchover.so.$(VERSION)
 	ln -sf libswitchover.so.$(VERSION) $(OUT)/lib/$(SONAME)
@@ -72,10 +76,17 @@ library:
 # The command line is linked to the library of the step before, never to a second copy of the core.
 .PHONY: command
 command: library
-	SWO_SHARED=1 swift build $(RELEASE_FLAGS) --product switchover-cli $(HARDENING) \
+	@echo "building the command line"
+	@SWO_SHARED=1 swift build $(RELEASE_FLAGS) --product switchover-cli $(HARDENING) \
 	  -Xlinker -L$(OUT)/lib
 	@mkdir -p $(OUT)/bin
 	cp $(RELEASE)/release/switchover-cli $(OUT)/bin/switchover
+
+.PHONY: demo
+demo: ## Install what is missing, then migrate a guest there and back and show its blackout
+	@$(MAKE) deps
+	@$(MAKE) build
+	@LD_LIBRARY_PATH=$(OUT)/lib $(OUT)/bin/switchover demo
 
 .PHONY: install
 install: ## Install what was built: DESTDIR= PREFIX= BINDIR= LIBDIR= INCLUDEDIR= DOCDIR=
@@ -104,12 +115,14 @@ group = Tests/Support/run-group $(1) $(BUDGET_$(1))
 
 # `unit` is whatever no other part runs, so that no test is forgotten.
 TIDY_TESTS := TidyTests
-QEMU_TESTS := QEMUHarnessTests|QEMUTests
-OTHER_THAN_UNIT := $(TIDY_TESTS)|$(QEMU_TESTS)
+QEMU_TESTS := QEMUHarnessTests|QEMUTests|StorageTests|CLIRunTests
+C_TESTS := ABITests
+SIM_TESTS := SimulationTests
+OTHER_THAN_UNIT := $(TIDY_TESTS)|$(SIM_TESTS)|$(QEMU_TESTS)|$(C_TESTS)
 swift_test = swift test --skip-build --disable-xctest --no-parallel
 only = --filter '^($(1))\..*$(SWO_TEST_FILTER)'
 
-PARTS := lint tidy unit qemu
+PARTS := lint tidy unit sim qemu c
 
 .PHONY: test
 test: ## Install what is missing, then check
@@ -140,11 +153,34 @@ unit: build-tests ## Every module by itself
 	@$(call group,unit) swift $(swift_test) --filter '$(or $(SWO_TEST_FILTER),.)' \
 	  --skip '^($(OTHER_THAN_UNIT))\.'
 
+.PHONY: sim
+sim: build-tests ## Simulated worlds with faults
+	@$(call group,sim) swift $(swift_test) $(call only,$(SIM_TESTS))
+
 .PHONY: qemu
 qemu: build-tests ## Pairs of real QEMUs
 	@$(call group,qemu) swift $(swift_test) $(call only,$(QEMU_TESTS))
 
-# --- Slower ways to run the same tests -----------------------------------------------------------
+.PHONY: c
+c: build build-tests ## C programs and the built library, as others meet it
+	@$(call group,c) swift $(swift_test) $(call only,$(C_TESTS))
+
+# --- Slower ways ---------------------------------------------------------------------------------
+
+# How much a campaign tries: worlds for the simulation, seconds for the fuzzer.
+LONG_SEEDS ?= 1..200000
+LONG_SECONDS ?= 1800
+
+.PHONY: long
+long: ## Campaigns: simulated worlds (LONG_SEEDS=FIRST..LAST), then the fuzzer (LONG_SECONDS=)
+	swift build -c release --scratch-path .build-tools --product switchover-sim
+	.build-tools/release/switchover-sim --seeds $(LONG_SEEDS)
+	Tests/Fuzz/run $(LONG_SECONDS)
+
+.PHONY: bench
+bench: ## Figures beside those of other ways in the same run; BENCH= chooses (see its source)
+	swift build -c release --scratch-path .build-tools --product switchover-bench
+	.build-tools/release/switchover-bench $(BENCH)
 
 .PHONY: asan
 asan: ## The unit tests with the address sanitizer

@@ -80,8 +80,13 @@ let package = Package(
     .target(name: "CBenchmarks", path: "Tests/Support/CBenchmarks"),
     .executableTarget(
       name: "switchover-bench",
-      dependencies: ["CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP"],
+      dependencies: [
+        "CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP",
+      ],
       path: "Tests/Benchmarks", swiftSettings: strict),
+    .testTarget(
+      name: "StorageTests",
+      dependencies: ["DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI"]),
     .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(
@@ -90,10 +95,17 @@ let package = Package(
       name: "SimulationTests",
       dependencies: ["Simulation", "MigrationEngine", "MigrationSession", "QMP", "QEMUHarness"]),
     .testTarget(name: "TidyTests"),
+    .testTarget(name: "ABITests", dependencies: ["QEMUHarness"], exclude: ["Programs"]),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
     .testTarget(
       name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
-    .testTarget(name: "RuntimeTests", dependencies: ["Runtime", "Platform"]),
+    .testTarget(
+      name: "RuntimeTests",
+      dependencies: [
+        "Runtime", "MigrationEngine", "MigrationSession", "QMP", "Platform", "QEMUHarness",
+      ]),
+    .testTarget(name: "CLITests", dependencies: ["CLI", "DemoGuest", "CSwitchover"]),
+    .testTarget(name: "CLIRunTests", dependencies: ["CLI", "QEMUHarness"]),
     .testTarget(
       name: "QEMUTests", dependencies: ["QEMUHarness", "CSwitchover", "SwitchoverABI"]),
   ],
