@@ -29,7 +29,8 @@ BUDGET_tidy := 60
 BUDGET_unit := 180
 BUDGET_sim := 240
 BUDGET_qemu := 900
-BUDGET_c := 200
+BUDGET_c := 100
+BUDGET_perl := 200
 
 # Each kind of build keeps its files apart: .build (tests), .build-release, .build-tools, .build-asan,
 # .build-tsan.
@@ -122,7 +123,7 @@ OTHER_THAN_UNIT := $(TIDY_TESTS)|$(SIM_TESTS)|$(QEMU_TESTS)|$(C_TESTS)
 swift_test = swift test --skip-build --disable-xctest --no-parallel
 only = --filter '^($(1))\..*$(SWO_TEST_FILTER)'
 
-PARTS := lint tidy unit sim qemu c
+PARTS := lint tidy unit sim qemu c perl
 
 .PHONY: test
 test: ## Install what is missing, then check
@@ -164,6 +165,10 @@ qemu: build-tests ## Pairs of real QEMUs
 .PHONY: c
 c: build build-tests ## C programs and the built library, as others meet it
 	@$(call group,c) swift $(swift_test) $(call only,$(C_TESTS))
+
+.PHONY: perl
+perl: ## The Perl stack that the binding must fit into, with real QEMUs (needs root)
+	@$(call group,perl) tap prove --verbose bindings/perl/t
 
 # --- Slower ways ---------------------------------------------------------------------------------
 
