@@ -99,8 +99,8 @@ pages: command
 	packaging/scripts/function-pages include/switchover.h $(OUT)/man/man3
 	packaging/scripts/overview-page packaging/man/libswitchover.3.in include/switchover.h \
 	  >$(OUT)/man/man3/libswitchover.3
-	LD_LIBRARY_PATH=$(OUT)/lib $(OUT)/bin/switchover --generate-completion-script bash \
-	  >$(OUT)/completions/switchover
+	LD_LIBRARY_PATH=$(OUT)/lib $(OUT)/bin/switchover --generate-completion-script bash | \
+	  sed '1{/^#!/d}' >$(OUT)/completions/switchover
 
 .PHONY: demo
 demo: ## Install what is missing, then migrate a guest there and back and show its blackout
