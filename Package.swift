@@ -91,8 +91,12 @@ let package = Package(
       dependencies: ["Simulation", "MigrationEngine", "MigrationSession", "QMP", "QEMUHarness"]),
     .testTarget(name: "TidyTests"),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
+    .systemLibrary(
+      name: "COpenSSL", path: "Tests/Support/COpenSSL", pkgConfig: "libcrypto",
+      providers: [.apt(["libssl-dev"])]),
     .testTarget(
-      name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
+      name: "SSHTests",
+      dependencies: ["COpenSSL", "CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
     .testTarget(
       name: "RuntimeTests",
       dependencies: [
