@@ -236,7 +236,7 @@ extension MigrationEngine {
     case .notOffered, .offered, .handedBack:
       break
     }
-    _ = endMirrorsByForce(takenOverToo: true, &effects)
+    _ = endMirrors(takenOverToo: true, &effects)
     watchExternally(&effects)
     return .handingOver
   }
@@ -408,7 +408,7 @@ extension MigrationEngine {
   mutating func decideFinishing(_ effects: inout [EngineEffect]) -> MigrationPhase {
     let isOver = alarms.takeDue(.step, at: now)
     if step == FinishingStep.endingMirrors {
-      let areEnded = endMirrorsByForce(takenOverToo: true, &effects)
+      let areEnded = endMirrors(takenOverToo: true, &effects)
       guard areEnded || isOver else { return .finishing }
       if !areEnded { effects.append(.warn(leftovers)) }
       alarms.set(.step, now + Self.finishingLimit)

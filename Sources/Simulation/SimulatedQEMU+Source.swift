@@ -3,18 +3,6 @@ import QMP
 
 // The sending side.
 
-/// The steps of the migration thread that wait for time to pass.
-enum MigrationStep {
-  static let chunk = 1
-  static let drained = 2
-  static let continued = 3
-  static let conclude = 4
-  static let cleanUp = 5
-  static let noticeCancel = 6
-  static let cancelConnecting = 7
-  static let passEnd = 8
-}
-
 extension SimulatedQEMU {
   func isOn(_ capability: String) -> Bool {
     capabilities.contains { $0.name == capability && $0.isOn }
@@ -98,7 +86,7 @@ extension SimulatedQEMU {
     case .awaitingAcknowledgement:
       outgoing.result = .cancelled
       conclude()
-    case .idle, .draining, .flushing, .concluding, .cleaningUp: break
+    case .idle, .draining, .settling, .flushing, .flushingState, .concluding, .cleaningUp: break
     }
   }
 
@@ -172,6 +160,7 @@ extension SimulatedQEMU {
     }
     let chunk = min(max(outgoing.remaining, 1), max(bandwidth / 10, 1))
     outgoing.lastChunk = chunk
+    outgoing.isWriting = true
     outgoing.chunkSentAt = now
     effects.append(.sendMigration(.memory, bytes: chunk))
   }
@@ -179,6 +168,7 @@ extension SimulatedQEMU {
   mutating func migrationFlushed() {
     switch outgoing.stage {
     case .streaming:
+      outgoing.isWriting = false
       guard outgoing.status == .active else { return }
       let chunk = outgoing.lastChunk
       outgoing.transferred &+= chunk
@@ -187,7 +177,8 @@ extension SimulatedQEMU {
       let next = max(now, outgoing.chunkSentAt + window)
       let isPassOver = outgoing.remaining == 0 && chunk > 0
       step(isPassOver ? MigrationStep.passEnd : MigrationStep.chunk, after: next - now)
-    case .flushing: stateSent()
+    case .flushing: sendLastState()
+    case .flushingState: stateSent()
     default: break
     }
   }
@@ -200,6 +191,7 @@ extension SimulatedQEMU {
   }
 
   private mutating func passEnded() {
+    if outgoing.peerIsGone { return sendChunk() }
     let seconds = Double(max((now - outgoing.passStartedAt).microseconds, 0)) / 1_000_000
     let dirtied =
       isRunning && !isCalm ? seconds * Double(configuration.timing.dirtyBytesPerSecond) : 0
@@ -229,6 +221,27 @@ extension SimulatedQEMU {
     }
   }
 
+  /// A node could not be flushed: the migration fails, with the guest still on its own disk.
+  mutating func drainFailed() {
+    guard outgoing.stage == .draining else { return }
+    fail(
+      configuration.release == .qemu72 ? nil : "Error in migration completion: Input/output error")
+  }
+
+  /// Whether the switchover waits until nothing of the block layer is in flight.
+  var isWaitingForBlocks: Bool {
+    outgoing.stage == .settling || (outgoing.stage == .idle && isHeldByBlocks)
+  }
+
+  /// Nothing is in flight any more.
+  mutating func blocksSettled() {
+    if outgoing.stage == .settling {
+      sendState()
+    } else {
+      isHeldByBlocks = false
+    }
+  }
+
   /// After QEMU's own drain and flush.
   mutating func disksDrained(after span: Span) { step(MigrationStep.drained, after: span) }
 
@@ -250,12 +263,27 @@ extension SimulatedQEMU {
       fail(configuration.release == .qemu72 ? nil : "Unable to write to socket: Broken pipe")
       return
     }
-    outgoing.stage = .flushing
+    if configuration.release == .qemu100, !blocks.requests.isEmpty {
+      // It inactivates its disks first, and that waits for what is in flight.
+      outgoing.stage = .settling
+      return
+    }
+    sendState()
+  }
+
+  private mutating func sendState() {
     if configuration.release == .qemu100 { inactivateDisks() }
-    let state = TravellingState(
-      devices: configuration.devices, runState: outgoing.oldRunState ?? .running, guest: guest)
-    outgoing.lastChunk = outgoing.remaining + configuration.timing.stateBytes
-    effects.append(.sendMigration(.state(state), bytes: outgoing.lastChunk))
+    outgoing.stage = .flushing
+    outgoing.lastChunk = outgoing.remaining
+    effects.append(
+      .sendMigration(.devices(configuration.devices), bytes: max(outgoing.remaining, 1)))
+  }
+
+  private mutating func sendLastState() {
+    outgoing.stage = .flushingState
+    let state = TravellingState(runState: outgoing.oldRunState ?? .running, guest: guest)
+    outgoing.lastChunk += configuration.timing.stateBytes
+    effects.append(.sendMigration(.state(state), bytes: configuration.timing.stateBytes))
   }
 
   private mutating func stateSent() {
@@ -283,7 +311,8 @@ extension SimulatedQEMU {
   mutating func outgoingEnded() {
     outgoing.peerIsGone = true
     switch outgoing.stage {
-    case .flushing where outgoing.status != .cancelling:
+    case .flushing where outgoing.status != .cancelling,
+      .flushingState where outgoing.status != .cancelling:
       fail("Unable to write to socket: Broken pipe")
     case .awaitingAcknowledgement where outgoing.acknowledgement == nil:
       outgoing.result = outgoing.status == .cancelling ? .cancelled : .failed
@@ -291,6 +320,10 @@ extension SimulatedQEMU {
       conclude()
     case .streaming, .preSwitchover:
       if outgoing.hasReturnPath { noteLostReturnPath() }
+      // A write that is under way fails at once, the next one otherwise.
+      if outgoing.stage == .streaming, outgoing.isWriting, outgoing.status == .active {
+        fail("Unable to write to socket: Broken pipe")
+      }
     default: break
     }
   }
@@ -326,6 +359,8 @@ extension SimulatedQEMU {
     outgoing.stage = .idle
     effects.append(.closeMigration)
     if outgoing.result == .completed {
+      // 7.2 waits for what is in flight only now, with its main loop.
+      isHeldByBlocks = !blocks.requests.isEmpty
       if runState == .finishMigrate { runState = .postmigrate }
       return
     }

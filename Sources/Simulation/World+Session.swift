@@ -109,7 +109,8 @@ extension World {
       give(.streamUnavailable(stream, failure))
       return
     }
-    guard let index = connect(.session(stream), to: side) else {
+    let monitor = stream == .sourceOutOfBand ? 1 : 0
+    guard let index = connect(.session(stream), to: side, monitor: monitor) else {
       give(.streamUnavailable(stream, .queueFull))
       return
     }
@@ -122,14 +123,18 @@ extension World {
     give(.streamOpened(stream, peer: peer))
   }
 
-  /// Connects a client to a QEMU's first monitor; nil when its queue is full.
-  func connect(_ client: SimulatedStream.Client, to side: Side) -> Int? {
-    guard self[side].takesClient(ofMonitor: 0) else { return nil }
+  /// Connects a client to a QEMU's monitor; nil when its queue is full.
+  func connect(
+    _ client: SimulatedStream.Client, to side: Side, monitor: Int = 0
+  ) -> Int? {
+    guard self[side].takesClient(ofMonitor: monitor) else { return nil }
     let delay = side == .source ? scenario.sourceDelay : scenario.targetDelay
-    streams.append(SimulatedStream(client: client, side: side, monitor: 0, delay: delay))
+    streams.append(
+      SimulatedStream(client: client, side: side, monitor: monitor, delay: delay))
+    consoles.append([])
     let index = streams.count - 1
     log.note("connect", at: now, number: UInt64(index)) { "\(client) to \(side)" }
-    give(side, .clientConnected(client: index, monitor: 0))
+    give(side, .clientConnected(client: index, monitor: monitor))
     return index
   }
 
@@ -215,6 +220,7 @@ extension World {
       observer.delivered(bytes, from: stream.side, delay: streams[index].delay, at: now)
       receive(bytes, on: stream)
     case .hostProgram, .stranger: otherClientReceived(index, bytes)
+    case .console: consoles[index].append(contentsOf: bytes)
     }
   }
 
@@ -235,6 +241,7 @@ extension World {
       observer.delivered([], from: stream.side, delay: streams[index].delay, at: now)
       give(.streamEnded(stream))
     case .hostProgram, .stranger: otherClientEnded(index)
+    case .console: break
     }
   }
 
