@@ -30,6 +30,8 @@ BUDGET_unit := 180
 BUDGET_sim := 240
 BUDGET_qemu := 900
 BUDGET_c := 200
+BUDGET_perl := 600
+BUDGET_perl-taint := 180
 
 # Each kind of build keeps its files apart: .build (tests), .build-release, .build-tools, .build-asan,
 # .build-tsan.
@@ -88,6 +90,22 @@ demo: ## Install what is missing, then migrate a guest there and back and show i
 	@$(MAKE) build
 	@LD_LIBRARY_PATH=$(OUT)/lib $(OUT)/bin/switchover demo
 
+# The Perl module is built beside its sources, against the library where it was just built.
+PERL_BUILD := .build-perl
+
+.PHONY: perl-module
+perl-module: library ## Build the Perl module into .build-perl
+	@mkdir -p $(PERL_BUILD)
+	cp -a bindings/perl/Makefile.PL bindings/perl/typemap bindings/perl/Switchover.xs \
+	  bindings/perl/lib $(PERL_BUILD)
+	$(call pkg_config,$(CURDIR),$(CURDIR)/$(OUT)/lib,$(CURDIR)/include) \
+	  > $(PERL_BUILD)/libswitchover.pc
+	cd $(PERL_BUILD) && PKG_CONFIG_PATH=. perl Makefile.PL OPTIMIZE='-O2 -Wall -Werror' && $(MAKE)
+
+# The pkg-config file: prefix, folder of the library, folder of the header.
+pkg_config = sed -e 's|@PREFIX@|$(1)|' -e 's|@LIBDIR@|$(2)|' -e 's|@INCLUDEDIR@|$(3)|' \
+  -e 's|@VERSION@|$(VERSION)|' packaging/libswitchover.pc.in
+
 .PHONY: install
 install: ## Install what was built: DESTDIR= PREFIX= BINDIR= LIBDIR= INCLUDEDIR= DOCDIR=
 	@test -e $(OUT)/lib/$(SONAME) -a -e $(OUT)/bin/switchover || \
@@ -99,8 +117,7 @@ install: ## Install what was built: DESTDIR= PREFIX= BINDIR= LIBDIR= INCLUDEDIR=
 	ln -sf libswitchover.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libswitchover.so
 	$(INSTALL) -m 644 include/switchover.h $(DESTDIR)$(INCLUDEDIR)
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	  -e 's|@VERSION@|$(VERSION)|' packaging/libswitchover.pc.in \
+	$(call pkg_config,$(PREFIX),$(LIBDIR),$(INCLUDEDIR)) \
 	  > $(DESTDIR)$(LIBDIR)/pkgconfig/libswitchover.pc
 	$(INSTALL) -m 644 $(wildcard bindings/c/examples/*.c) $(DESTDIR)$(DOCDIR)/examples
 
@@ -115,14 +132,14 @@ group = Tests/Support/run-group $(1) $(BUDGET_$(1))
 
 # `unit` is whatever no other part runs, so that no test is forgotten.
 TIDY_TESTS := TidyTests
-QEMU_TESTS := QEMUHarnessTests|QEMUTests|StorageTests|CLIRunTests
+QEMU_TESTS := QEMUHarnessTests|QEMUTests|SimulationQEMUTests|StorageTests|CLIRunTests
 C_TESTS := ABITests
 SIM_TESTS := SimulationTests
 OTHER_THAN_UNIT := $(TIDY_TESTS)|$(SIM_TESTS)|$(QEMU_TESTS)|$(C_TESTS)
 swift_test = swift test --skip-build --disable-xctest --no-parallel
 only = --filter '^($(1))\..*$(SWO_TEST_FILTER)'
 
-PARTS := lint tidy unit sim qemu c
+PARTS := lint tidy unit sim qemu c perl perl-taint
 
 .PHONY: test
 test: ## Install what is missing, then check
@@ -164,6 +181,20 @@ qemu: build-tests ## Pairs of real QEMUs
 .PHONY: c
 c: build build-tests ## C programs and the built library, as others meet it
 	@$(call group,c) swift $(swift_test) $(call only,$(C_TESTS))
+
+# The tests that need a whole stack run it under taint mode themselves.
+PERL_TESTS := $(wildcard bindings/perl/t/*.t)
+prove = prove -v $(1) -I$(PERL_BUILD)/blib/lib -I$(PERL_BUILD)/blib/arch -Ibindings/perl/t/lib \
+  -Ibindings/perl/t/stack/lib
+
+.PHONY: perl
+perl: perl-module ## The Perl module, and the stack that it is tested in
+	@$(call group,perl) tap $(call prove,) $(PERL_TESTS)
+
+.PHONY: perl-taint
+perl-taint: perl-module ## The Perl module under taint mode
+	@$(call group,perl-taint) tap $(call prove,-T) $(filter-out %/valgrind.t,$(filter-out \
+	  bindings/perl/t/stack-%,$(PERL_TESTS)))
 
 # --- Slower ways ---------------------------------------------------------------------------------
 

@@ -93,7 +93,10 @@ let package = Package(
       name: "MigrationSessionTests", dependencies: ["MigrationSession", "MigrationEngine", "QMP"]),
     .testTarget(
       name: "SimulationTests",
-      dependencies: ["Simulation", "MigrationEngine", "MigrationSession", "QMP", "QEMUHarness"]),
+      dependencies: ["Simulation", "MigrationEngine", "MigrationSession", "QMP"]),
+    .testTarget(
+      name: "SimulationQEMUTests",
+      dependencies: ["Simulation", "MigrationEngine", "QMP", "QEMUHarness", "DemoGuest"]),
     .testTarget(name: "TidyTests"),
     .testTarget(name: "ABITests", dependencies: ["QEMUHarness"], exclude: ["Programs"]),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
