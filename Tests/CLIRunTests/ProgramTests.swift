@@ -64,7 +64,7 @@ struct DemoTests {
       of: #/✓ ([\d,]+) writes acknowledged, none missing on A's disk; every other/#)
     let count = try #require(writes, "\(run.output)").1.replacing(",", with: "")
     #expect(try #require(Int(count)) > 0)
-    #expect(run.errors.contains("disks copied"), "\(run.errors)")
+    #expect(run.errors.contains(" s  mirroring\n"), "\(run.errors)")
     #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).isEmpty)
   }
 

@@ -182,8 +182,9 @@ extension MigrateCommand {
     With --json each line of standard output is an object with "event" and "elapsed_ms". The events: \
     "phase", "progress", "warning", "log", "hand-over-wanted", "hand-over-started", \
     "hand-over-ended", "cancel", and last "finished" with "end", "owner", "guest", "exit_status", \
-    "summary", "next_step", "failure" (or null), "journal" (or null), the figures that are known, the \
-    "disks" if there are any, and the "ledger". Figures end in their unit: _bytes, _ms, _us. New members and events may appear.
+    "summary", "next_step", "failure" (or null), "journal" (or null), the figures that are known and \
+    the "ledger". A "progress" has "disks" where there are any. Figures end in their unit: _bytes, \
+    _ms, _us. New members and events may appear.
 
     EXAMPLES
       switchover migrate --source /run/vm.qmp --target tcp:10.0.0.2:4440 \\

@@ -78,7 +78,7 @@ struct JSONNarrator: Narrator {
         ("length_us", .integer(part.lengthMicroseconds)),
       ])
     }
-    return head + figures(snapshot) + disks(snapshot) + [("ledger", .array(parts))]
+    return head + figures(snapshot) + [("ledger", .array(parts))]
   }
 
   private func failure(_ failure: FailureReport) -> JSONValue {

@@ -44,7 +44,7 @@ enum ProgressLine {
       facts.append("blackout \(style.about) \(Quantity.span(microseconds: predicted))")
     }
     if let pass = figures[.pass], pass > 0 { facts.append("pass \(pass)") }
-    if !snapshot.disks.isEmpty {
+    if fractionCopied(snapshot.disks) != nil {
       let left = remaining(snapshot.disks)
       facts.append(left == 0 ? "disks copied" : "disks: \(Quantity.bytes(left)) left")
     }
