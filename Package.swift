@@ -100,8 +100,12 @@ let package = Package(
     .testTarget(name: "TidyTests"),
     .testTarget(name: "ABITests", dependencies: ["QEMUHarness"], exclude: ["Programs"]),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
+    .systemLibrary(
+      name: "COpenSSL", path: "Tests/Support/COpenSSL", pkgConfig: "libcrypto",
+      providers: [.apt(["libssl-dev"])]),
     .testTarget(
-      name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
+      name: "SSHTests",
+      dependencies: ["COpenSSL", "CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
     .testTarget(
       name: "RuntimeTests",
       dependencies: [
