@@ -93,12 +93,19 @@ let package = Package(
       name: "MigrationSessionTests", dependencies: ["MigrationSession", "MigrationEngine", "QMP"]),
     .testTarget(
       name: "SimulationTests",
-      dependencies: ["Simulation", "MigrationEngine", "MigrationSession", "QMP", "QEMUHarness"]),
+      dependencies: ["Simulation", "MigrationEngine", "MigrationSession", "QMP"]),
+    .testTarget(
+      name: "SimulationQEMUTests",
+      dependencies: ["Simulation", "MigrationEngine", "QMP", "QEMUHarness", "DemoGuest"]),
     .testTarget(name: "TidyTests"),
     .testTarget(name: "ABITests", dependencies: ["QEMUHarness"], exclude: ["Programs"]),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
+    .systemLibrary(
+      name: "COpenSSL", path: "Tests/Support/COpenSSL", pkgConfig: "libcrypto",
+      providers: [.apt(["libssl-dev"])]),
     .testTarget(
-      name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
+      name: "SSHTests",
+      dependencies: ["COpenSSL", "CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
     .testTarget(
       name: "RuntimeTests",
       dependencies: [
