@@ -192,7 +192,9 @@ public struct MonitorConnection {
   // MARK: - Private
 
   private mutating func begin(_ effects: inout [Effect]) {
-    session = QMPSession(wantsOutOfBand: wantsOutOfBand)
+    // QEMU may send the late reply to a lost connection on the next one: ids go on where it ended.
+    session = QMPSession(
+      wantsOutOfBand: wantsOutOfBand, firstID: hasBeenReady ? session.nextID : 0)
     metQueue = false
     state = .opening
     effects.append(.open(endpoint))

@@ -23,10 +23,12 @@ public struct QMPSession {
     var heldBack: [UInt8]?
   }
 
-  /// The `id` of the session's own `qmp_capabilities`; commands count from 1.
-  private static let negotiationID: UInt64 = 0
+  /// The `id` of the session's own `qmp_capabilities`; commands count on from it.
+  private let negotiationID: UInt64
 
   public private(set) var state = State.awaitingGreeting
+  /// An id that this session has not used, for the session of the next connection.
+  public var nextID: UInt64 { lastID &+ 1 }
 
   /// Replies to commands that had timed out.
   public private(set) var lateReplies: UInt64 = 0
@@ -40,7 +42,7 @@ public struct QMPSession {
   private var reader: JSONReader
   private var greeting: QMPGreeting?
   private var usesOutOfBand = false
-  private var lastID: UInt64 = Self.negotiationID
+  private var lastID: UInt64
   /// Ordered by id.
   private var pending: [PendingCommand] = []
   /// Ordered by time-out.
@@ -51,7 +53,12 @@ public struct QMPSession {
   /// A session at the very start of a stream.
   ///
   /// `wantsOutOfBand` asks for out-of-band execution where the monitor offers it.
-  public init(limits: QMPLimits = .standard, wantsOutOfBand: Bool) {
+  ///
+  /// - Parameter firstID: the id of the negotiation; commands count on from it. QEMU can send the late
+  ///   reply to a client that has gone to the next one, so each connection needs ids of its own.
+  public init(limits: QMPLimits = .standard, wantsOutOfBand: Bool, firstID: UInt64 = 0) {
+    negotiationID = firstID
+    lastID = firstID
     self.limits = limits
     self.wantsOutOfBand = wantsOutOfBand
     reader = JSONReader(limits: limits)
@@ -192,6 +199,11 @@ extension QMPSession {
 
   private mutating func interpret(_ message: JSONNode, notices: inout [QMPNotice]) {
     if state == .awaitingGreeting {
+      // A reply to the client before us (seen on 7.2): it means nothing here.
+      if message.member("QMP") == nil, message.member("id") != nil {
+        unknownReplies += 1
+        return
+      }
       return greeted(message.member("QMP"), notices: &notices)
     }
     let result = message.member("return")
@@ -201,7 +213,7 @@ extension QMPSession {
       happened(event, message: message, notices: &notices)
     case (nil, let result?, nil):
       guard let id = settle(message.member("id")) else { return }
-      if id.rawValue == Self.negotiationID { return negotiated(notices: &notices) }
+      if id.rawValue == negotiationID { return negotiated(notices: &notices) }
       guard let value = result.value else {
         // Taken out of the waiting commands above; its outcome must not go unreported.
         notices.append(.lost(id))
@@ -239,7 +251,7 @@ extension QMPSession {
     state = .negotiating
     Self.append(
       "qmp_capabilities", arguments: usesOutOfBand ? ["enable": ["oob"]] : nil, outOfBand: false,
-      id: Self.negotiationID, to: &output)
+      id: negotiationID, to: &output)
   }
 
   private mutating func negotiated(notices: inout [QMPNotice]) {
@@ -258,7 +270,7 @@ extension QMPSession {
   ) {
     let error = QMPCommandError(
       errorClass: error.member("class")?.string ?? "", text: error.member("desc")?.string ?? "")
-    if id.rawValue == Self.negotiationID {
+    if id.rawValue == negotiationID {
       return fail("QEMU refused 'qmp_capabilities': \(error.text)", notices: &notices)
     }
     notices.append(.commandFailed(id, error))
@@ -289,7 +301,7 @@ extension QMPSession {
       return nil
     }
     let id = QMPCommandID(rawValue: number)
-    if number == Self.negotiationID && state == .negotiating { return id }
+    if number == negotiationID && state == .negotiating { return id }
     if let index = pending.firstIndex(where: { $0.id == id }), pending[index].heldBack == nil {
       pending.remove(at: index)
       return id
