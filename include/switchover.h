@@ -77,7 +77,7 @@ const char *swo_code_name(int code);
 /* The version of the library in the form of SWO_VERSION. */
 uint32_t swo_version(void);
 
-/* The same as text, such as "0.1.0". */
+/* The version of the library as text, such as "0.1.0". */
 const char *swo_version_string(void);
 
 /* ---- Words ------------------------------------------------------------------------------------- */
@@ -184,6 +184,7 @@ typedef SWO_ENUM(swo_event_kind) {
   SWO_EVENT_QMP_CLOSED = 35       /* the connection is gone; swo_event_code(), swo_event_text() */
 } swo_event_kind;
 
+/* One of swo_event_kind. */
 int swo_event_kind_of(const swo_event *event);
 /* The migration or client concerned, or NULL. Borrowed; still yours if you made it. */
 swo_migration *swo_event_migration(const swo_event *event);
@@ -204,6 +205,7 @@ int swo_event_code(const swo_event *event);
 uint64_t swo_event_command_id(const swo_event *event);
 /* QEMU's own timestamp of a QMP event, microseconds since 1970; 0 where there is none. */
 int64_t swo_event_time_us(const swo_event *event);
+/* Frees an event and the texts that it lent. */
 void swo_event_free(swo_event *event);
 
 /* ---- Migration: making one --------------------------------------------------------------------- */
@@ -349,6 +351,7 @@ int swo_migration_run(swo_migration *migration, int timeout_ms);
 
 /* ---- Migration: what is known ------------------------------------------------------------------ */
 
+/* Where it stands now: one of swo_phase, swo_end, swo_owner and swo_guest. */
 int swo_migration_phase(const swo_migration *migration); /* swo_phase */
 int swo_migration_end(const swo_migration *migration);   /* swo_end */
 int swo_migration_owner(const swo_migration *migration); /* swo_owner */
@@ -408,6 +411,7 @@ typedef SWO_ENUM(swo_failure) {
   SWO_FAILURE_JOURNAL = 20             /* the journal could not be written; nothing was changed */
 } swo_failure;
 
+/* A constant English name for one of swo_failure, such as "monitor-busy"; never NULL. */
 const char *swo_failure_name(int failure);
 
 int swo_migration_failure(const swo_migration *migration);      /* swo_failure */
@@ -559,10 +563,11 @@ const char *swo_journal_next_step(const swo_journal *journal);
  * oob 1 asks for out-of-band execution where QEMU offers it. */
 int swo_qmp_open(swo_loop *loop, const char *address, int oob, int timeout_ms, swo_qmp **qmp_out);
 
-/* The same, and waits for the result: 0, SWO_E_BUSY, SWO_E_CONNECT, SWO_E_PROTOCOL, SWO_E_TIMEOUT or
+/* Connects and waits for the result: 0, SWO_E_BUSY, SWO_E_CONNECT, SWO_E_PROTOCOL, SWO_E_TIMEOUT or
  * SWO_E_INTERRUPTED; *qmp_out is NULL after an error. */
 int swo_qmp_connect(swo_loop *loop, const char *address, int oob, int timeout_ms, swo_qmp **qmp_out);
 
+/* Frees a client and closes its connection. What became of commands in flight is unknown. */
 void swo_qmp_free(swo_qmp *qmp);
 
 /* Sends a command; SWO_EVENT_QMP_REPLY brings the answer under *id_out. arguments_json is a JSON object
