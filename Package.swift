@@ -112,7 +112,7 @@ let package = Package(
         "Runtime", "MigrationEngine", "MigrationSession", "QMP", "Platform", "QEMUHarness",
       ]),
     .testTarget(name: "CLITests", dependencies: ["CLI", "DemoGuest", "CSwitchover"]),
-    .testTarget(name: "CLIRunTests", dependencies: ["CLI", "QEMUHarness"]),
+    .testTarget(name: "CLIRunTests", dependencies: ["CLI", "DemoGuest", "QEMUHarness"]),
     .testTarget(
       name: "QEMUTests", dependencies: ["QEMUHarness", "CSwitchover", "SwitchoverABI"]),
   ],
