@@ -240,6 +240,10 @@ deb: dist ## Debian packages, checked by lintian, in out/
 deb-test: ## The packages of `make deb` in a clean root (root; the machine's own package mirror)
 	packaging/scripts/test-deb out
 
+.PHONY: deb-twice
+deb-twice: dist ## The packages built in two places, which must be the same bytes
+	packaging/scripts/compare-builds $(VERSION) out
+
 # --- Slower ways ---------------------------------------------------------------------------------
 
 # How much a campaign tries: worlds for the simulation, seconds for the fuzzer.
