@@ -1,0 +1,176 @@
+import CSwitchover
+import DemoGuest
+import Glibc
+import QEMUHarness
+import Testing
+
+/// Every situation of this folder: one after the other, for each has the machine to itself.
+@Suite("Real QEMUs", .serialized)
+struct RealQEMUs {}
+
+/// A pair of real QEMUs before a migration, and the proofs of who has the guest after it.
+final class Situation {
+  /// What `query-migrate-capabilities` and `query-migrate-parameters` say.
+  private struct Settings: Equatable {
+    let capabilities: JSONValue
+    let parameters: JSONValue
+
+    init(of process: QEMUProcess) throws {
+      capabilities = try process.monitor.execute("query-migrate-capabilities")
+      parameters = try process.monitor.execute("query-migrate-parameters")
+    }
+  }
+
+  let pair: QEMUPair
+  private let settings: [Side: Settings]
+  /// Between source and target on the migration's way, if there is one.
+  private(set) var relay: Relay?
+
+  init(_ version: QEMUVersion, _ change: (inout QEMUPair.Options) -> Void = { _ in }) throws {
+    var options = QEMUPair.Options(version)
+    change(&options)
+    pair = try QEMUPair(options)
+    settings = [
+      .source: try Settings(of: pair.source), .target: try Settings(of: pair.target),
+    ]
+  }
+
+  var source: QEMUProcess { pair.source }
+  var target: QEMUProcess { pair.target }
+
+  /// The migration of this pair; the source is kept unless told otherwise.
+  func migration(
+    _ handOver: swo_hand_over, _ change: (inout MigrationUnderTest.Settings) -> Void = { _ in }
+  ) throws -> MigrationUnderTest {
+    try MigrationUnderTest(pair) { settings in
+      settings.handOver = handOver
+      if let relay {
+        settings.uri = relay.endpoint.migrationAddress
+        settings.incomingURI = pair.migrationAddress
+      }
+      change(&settings)
+    }
+  }
+
+  // MARK: - Making time
+
+  /// A guest that dirties memory faster than a `slow` migration sends it.
+  static func busyGuest(_ options: inout QEMUPair.Options) {
+    options.common.guest.memory = GuestImage.MemoryLoad(mebibytes: 32, pagesPerTick: 64)
+  }
+
+  /// A transfer that does not end before `letTransferEnd`.
+  static func slow(_ settings: inout MigrationUnderTest.Settings) {
+    settings.bandwidth = 4 << 20
+  }
+
+  /// The guest comes to rest and QEMU may send at full rate.
+  func letTransferEnd() throws {
+    try source.serial.send(.stopLoad)
+    try source.monitor.execute("migrate-set-parameters", ["max-bandwidth": .integer(1 << 40)])
+  }
+
+  /// Starts a migration and returns when its RAM travels.
+  func startTransfer(_ migration: MigrationUnderTest) throws {
+    try migration.start()
+    try migration.pump { $0.phase == .SWO_PHASE_TRANSFERRING || $0.isFinished }
+    let source = source.monitor
+    try migration.pump { try $0.isFinished || source.migrationStatus() == "active" }
+    try #require(migration.phase == .SWO_PHASE_TRANSFERRING)
+  }
+
+  /// Puts a relay on the migration's way; to be called before `migration`.
+  func useRelay() throws -> Relay {
+    let relay = try Relay(
+      listeningOn: .unix(pair.directory.file("relay.sock")), forwardingTo: pair.migrationEndpoint)
+    self.relay = relay
+    return relay
+  }
+
+  /// Holds what the source sends, up to what the relay's queue takes: a source without
+  /// `return-path` says `completed` while the target is still loading.
+  func holdLoad() throws {
+    try useRelay().change(.forward) { $0.bytesPerSecond = 20_000 }
+  }
+
+  func releaseLoad() {
+    relay?.change(.forward) { $0.bytesPerSecond = nil }
+  }
+
+  // MARK: - Proofs
+
+  /// The guest runs on one side, stands on the other, and nothing of it is lost.
+  func expectGuestRuns(
+    on side: Side, sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    #expect(throws: Never.self, sourceLocation: sourceLocation) {
+      try self.pair.ticks.assertSilent(side.other)
+      try self.pair.ticks.assertNothingLost()
+    }
+  }
+
+  /// The guest stands on both sides.
+  func expectGuestStands(sourceLocation: SourceLocation = #_sourceLocation) {
+    #expect(throws: Never.self, sourceLocation: sourceLocation) {
+      try self.pair.ticks.assertSilentOnBothSides()
+      try self.pair.ticks.assertNothingLost()
+    }
+  }
+
+  /// Resumes the guest on a side by hand: it goes on from where it stood.
+  func expectGuestGoesOn(
+    on side: Side, sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
+    try pair.process(side).monitor.execute("cont")
+    expectGuestRuns(on: side, sourceLocation: sourceLocation)
+  }
+
+  /// Whoever still lives has the capabilities and parameters that it had before.
+  func expectNothingLeftOn(
+    except ignored: Side? = nil, sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    for side in Side.allCases where side != ignored {
+      let process = pair.process(side)
+      do {
+        let now = try Settings(of: process)
+        #expect(
+          settings[side]?.capabilities == now.capabilities, "\(side)",
+          sourceLocation: sourceLocation)
+        #expect(
+          settings[side]?.parameters == now.parameters, "\(side)", sourceLocation: sourceLocation)
+      } catch {
+        #expect(
+          process.waitForExit(upTo: .seconds(10)) != nil, "\(side): \(error)",
+          sourceLocation: sourceLocation)
+      }
+    }
+  }
+
+  /// A client that knows nothing of the library migrates the source to a new target.
+  func expectSourceMigratesByHand(sourceLocation: SourceLocation = #_sourceLocation) {
+    #expect(throws: Never.self, sourceLocation: sourceLocation) {
+      let second = try self.pair.withNewTarget(named: "second")
+      try self.source.serial.send(.stopLoad)
+      try second.migrateByHand()
+      try second.ticks.assertSilent(.source)
+      try second.ticks.assertNothingLost()
+    }
+  }
+
+  /// All that must hold where the source keeps a running guest: it runs there, nothing of ours is
+  /// left, and the next migration succeeds.
+  func expectSourceUnharmed(sourceLocation: SourceLocation = #_sourceLocation) {
+    expectGuestRuns(on: .source, sourceLocation: sourceLocation)
+    expectNothingLeftOn(sourceLocation: sourceLocation)
+    expectSourceMigratesByHand(sourceLocation: sourceLocation)
+  }
+
+  /// A process has ended, in the way that is expected.
+  func expectExit(
+    of side: Side, _ exit: ChildProcess.Exit, sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    #expect(
+      pair.process(side).waitForExit() == exit, "\(pair.process(side).standardError)",
+      sourceLocation: sourceLocation)
+  }
+}
