@@ -61,6 +61,14 @@ let package = Package(
       swiftSettings: strict,
       linkerSettings: shared ? [.linkedLibrary("switchover")] : []),
 
+    // The simulated world: the very session that ships, against simulated QEMUs.
+    .target(
+      name: "Simulation", dependencies: ["MigrationEngine", "MigrationSession", "QMP"],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "switchover-sim", dependencies: ["Simulation"], path: "Sources/SimulationCLI",
+      swiftSettings: strict),
+
     // Tests.
     .target(name: "CQEMUHarness", path: "Tests/Support/CQEMUHarness"),
     .target(
@@ -78,6 +86,9 @@ let package = Package(
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(
       name: "MigrationSessionTests", dependencies: ["MigrationSession", "MigrationEngine", "QMP"]),
+    .testTarget(
+      name: "SimulationTests",
+      dependencies: ["Simulation", "MigrationEngine", "MigrationSession", "QMP", "QEMUHarness"]),
     .testTarget(name: "TidyTests"),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
     .testTarget(

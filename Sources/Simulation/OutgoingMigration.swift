@@ -1,0 +1,53 @@
+import MigrationEngine
+
+/// The sending side of a migration.
+public struct OutgoingMigration: Sendable {
+  public enum Status: String, Sendable {
+    case none, setup, active, device, completed, failed, cancelling, cancelled
+    case preSwitchover = "pre-switchover"
+
+    var isFinal: Bool {
+      switch self {
+      case .none, .completed, .failed, .cancelled: true
+      default: false
+      }
+    }
+  }
+
+  /// What its thread does.
+  enum Stage: Sendable {
+    case idle, connecting, streaming
+    /// The guest stands; its disks are drained. The main loop is blocked.
+    case draining
+    case preSwitchover
+    /// The last RAM and the device state go out. The main loop is blocked.
+    case flushing
+    /// Everything is sent; the return path has not said yet whether it loaded.
+    case awaitingAcknowledgement
+    /// The status is about to be set, or what follows from it.
+    case concluding, cleaningUp
+  }
+
+  public internal(set) var status = Status.none
+  var stage = Stage.idle
+  var generation = 0
+  var error: String?
+  /// The run state from before the switchover; the source goes back to it.
+  var oldRunState: QEMURunState?
+  var pass: UInt64 = 0
+  var remaining: UInt64 = 0
+  var transferred: UInt64 = 0
+  var passStartedAt = MonotonicInstant(nanoseconds: 0)
+  var startedAt = MonotonicInstant(nanoseconds: 0)
+  var connectedAt = MonotonicInstant(nanoseconds: 0)
+  var stoppedAt: MonotonicInstant?
+  var endedAt = MonotonicInstant(nanoseconds: 0)
+  var lastChunk: UInt64 = 0
+  var chunkSentAt = MonotonicInstant(nanoseconds: 0)
+  var peerIsGone = false
+  var hasReturnPath = false
+  var acknowledgement: Bool?
+  var result = Status.completed
+
+  var isUnderway: Bool { !status.isFinal }
+}

@@ -1,0 +1,272 @@
+import MigrationEngine
+import MigrationSession
+
+// The driver: carries out the session's effects in order, and tells it what became of them.
+
+extension World {
+  func give(_ input: SessionInput) {
+    guard session != nil else { return }
+    log.note("input", at: now) { "\(input)" }
+    var effects: [SessionEffect] = []
+    session?.handle(input, at: now, effects: &effects)
+    obey(effects)
+  }
+
+  private func receive(_ bytes: [UInt8], on stream: StreamID) {
+    var effects: [SessionEffect] = []
+    bytes.withUnsafeBytes {
+      session?.received($0, on: stream, at: now, effects: &effects)
+    }
+    obey(effects)
+  }
+
+  private func obey(_ effects: [SessionEffect]) {
+    for effect in effects {
+      if sessionEndedAt != nil {
+        // The driver still closes, and stores how it ended.
+        switch effect {
+        case .close, .persist: break
+        default:
+          observer.violate(.noEffectAfterTheEnd, "\(effect)", at: now)
+          return
+        }
+      }
+      switch effect {
+      case .open(let stream, _):
+        openAttempts[stream.rawValue] += 1
+        schedule(
+          .sessionConnects(stream, attempt: openAttempts[stream.rawValue]),
+          after: delay(of: stream.side))
+      case .close(let stream): sessionCloses(stream)
+      case .write(let stream, let bytes): sessionWrites(bytes, on: stream)
+      case .persist(let bytes): persist(bytes)
+      case .report(let report): reported(report)
+      }
+    }
+    scheduleDeadline()
+  }
+
+  /// A journal's record becomes durable, or the disk does not take it.
+  private func persist(_ bytes: [UInt8]) {
+    log.note("persist", at: now, bytes: bytes) { "\(bytes.count) bytes" }
+    if lastPhase != .ended, source.isAlive, source.runState == .finishMigrate {
+      observer.violate(.bounds, "a record is made durable in the blackout", at: now)
+    }
+    let latency = Span.microseconds(random.number(in: 100...30_000))
+    if scenario.journalFails, journal == nil {
+      schedule(.recordStored(nil, text: "No space left on device"), after: latency)
+    } else {
+      schedule(.recordStored(bytes, text: ""), after: latency)
+    }
+  }
+
+  func recordStored(_ bytes: [UInt8]?, _ text: String) {
+    if let bytes { journal = bytes }
+    guard sessionEndedAt == nil else { return }
+    give(bytes == nil ? .recordNotStored(text: text) : .recordStored)
+  }
+
+  private func delay(of side: Side) -> Span {
+    side == .source ? scenario.sourceDelay : scenario.targetDelay
+  }
+
+  // MARK: - Time
+
+  private func scheduleDeadline() {
+    guard let next = session?.nextDeadline else { return }
+    var instant = max(next, now)
+    if instant == now, servedDeadlineAt == now {
+      // Its driver would spin. The world goes on, for what else it may show.
+      observer.remark(.bounds, "the session's deadline stays in the past", at: now)
+      instant = now + .milliseconds(200)
+    }
+    if let scheduledDeadline, scheduledDeadline >= now, scheduledDeadline <= instant { return }
+    scheduledDeadline = instant
+    schedule(.deadline, at: instant)
+  }
+
+  func deadlineCame() {
+    guard scheduledDeadline == now else { return }
+    scheduledDeadline = nil
+    if let next = session?.nextDeadline, next <= now {
+      servedDeadlineAt = now
+      give(.timePassed)
+    } else {
+      scheduleDeadline()
+    }
+  }
+
+  // MARK: - Streams
+
+  func sessionConnects(_ stream: StreamID, _ attempt: Int) {
+    // It was closed meanwhile.
+    guard session != nil, openAttempts[stream.rawValue] == attempt,
+      sessionStreams[stream.rawValue] == nil
+    else { return }
+    let side = stream.side
+    guard self[side].isAlive else {
+      let failure: OpenFailure = random.chance(1, in: 2) ? .refused : .missing
+      give(.streamUnavailable(stream, failure))
+      return
+    }
+    guard let index = connect(.session(stream), to: side) else {
+      give(.streamUnavailable(stream, .queueFull))
+      return
+    }
+    sessionStreams[stream.rawValue] = index
+    var peer: PeerProcess?
+    if scenario.isLocal {
+      peer = PeerProcess(pid: side == .source ? 101 : 202, startTime: 1)
+      knowsProcess[stream.rawValue] = true
+    }
+    give(.streamOpened(stream, peer: peer))
+  }
+
+  /// Connects a client to a QEMU's first monitor; nil when its queue is full.
+  func connect(_ client: SimulatedStream.Client, to side: Side) -> Int? {
+    guard self[side].takesClient(ofMonitor: 0) else { return nil }
+    let delay = side == .source ? scenario.sourceDelay : scenario.targetDelay
+    streams.append(SimulatedStream(client: client, side: side, monitor: 0, delay: delay))
+    let index = streams.count - 1
+    log.note("connect", at: now, number: UInt64(index)) { "\(client) to \(side)" }
+    give(side, .clientConnected(client: index, monitor: 0))
+    return index
+  }
+
+  private func sessionCloses(_ stream: StreamID) {
+    openAttempts[stream.rawValue] += 1
+    guard let index = sessionStreams[stream.rawValue] else { return }
+    sessionStreams[stream.rawValue] = nil
+    closeByClient(index)
+  }
+
+  func closeByClient(_ index: Int) {
+    guard streams[index].isOpenAtClient else { return }
+    log.note("close", at: now, number: UInt64(index)) { "\(streams[index].client)" }
+    streams[index].isOpenAtClient = false
+    if streams[index].isOpenAtQEMU, !streams[index].isHalfOpen { endLater(index, at: .toQEMU) }
+  }
+
+  private func sessionWrites(_ bytes: [UInt8], on stream: StreamID) {
+    observer.wrote(bytes, on: stream, source: source, target: target, host: host, at: now)
+    guard let index = sessionStreams[stream.rawValue] else { return }
+    log.note("write", at: now, bytes: bytes) {
+      "\(stream) \(String(decoding: bytes, as: UTF8.self).dropLast())"
+    }
+    send(index, .toQEMU, bytes)
+  }
+
+  func sendToClient(_ index: Int, _ bytes: [UInt8]) { send(index, .toClient, bytes) }
+
+  func send(_ index: Int, _ direction: SimulatedStream.Direction, _ bytes: [UInt8]) {
+    guard !streams[index].isHalfOpen, !streams[index].isCut else { return }
+    let isOpen = direction == .toQEMU ? streams[index].isOpenAtClient : streams[index].isOpenAtQEMU
+    guard isOpen else { return }
+    let (passed, isCut) = streams[index].pass(bytes.count, direction)
+    var rest = bytes[0..<passed]
+    while !rest.isEmpty {
+      var piece = rest
+      if scenario.isChopped, rest.count > 1 {
+        piece = rest.prefix(Int(random.below(UInt64(rest.count))) + 1)
+      }
+      rest = rest.dropFirst(piece.count)
+      let jitter = Span(nanoseconds: random.number(in: 0...scenario.jitter.nanoseconds))
+      let arrival = streams[index].arrival(direction, at: now, jitter: jitter)
+      let happening: Happening =
+        direction == .toQEMU
+        ? .atQEMU(stream: index, Array(piece)) : .atClient(stream: index, Array(piece))
+      schedule(happening, at: arrival)
+    }
+    if isCut {
+      streams[index].bytesBeforeCut = nil
+      cut(index, losingWhatIsOnItsWay: false)
+    }
+  }
+
+  func endLater(_ index: Int, at direction: SimulatedStream.Direction) {
+    let arrival = streams[index].arrival(direction, at: now, jitter: .zero)
+    schedule(
+      direction == .toQEMU ? .endAtQEMU(stream: index) : .endAtClient(stream: index), at: arrival)
+  }
+
+  /// Ends a connection for both.
+  func cut(_ index: Int, losingWhatIsOnItsWay isLossy: Bool) {
+    guard !streams[index].isCut else { return }
+    log.note("cut", at: now, number: UInt64(index)) { "\(streams[index].client)" }
+    if streams[index].isOpenAtQEMU { endLater(index, at: .toQEMU) }
+    if streams[index].isOpenAtClient { endLater(index, at: .toClient) }
+    streams[index].isCut = true
+    if isLossy { streams[index].isHalfOpen = true }
+  }
+
+  func arrivedAtQEMU(_ index: Int, _ bytes: [UInt8]) {
+    guard streams[index].isOpenAtQEMU, !streams[index].isHalfOpen else { return }
+    give(streams[index].side, .clientSent(client: index, bytes))
+  }
+
+  func arrivedAtClient(_ index: Int, _ bytes: [UInt8]) {
+    guard streams[index].isOpenAtClient, !streams[index].isHalfOpen else { return }
+    switch streams[index].client {
+    case .session(let stream):
+      guard sessionStreams[stream.rawValue] == index else { return }
+      log.note("read", at: now, bytes: bytes) {
+        "\(stream) \(String(decoding: bytes, as: UTF8.self).split(separator: "\r\n").joined(separator: " | "))"
+      }
+      observer.delivered(bytes, from: stream.side, delay: streams[index].delay, at: now)
+      receive(bytes, on: stream)
+    case .hostProgram, .stranger: otherClientReceived(index, bytes)
+    }
+  }
+
+  func endedAtQEMU(_ index: Int) {
+    guard streams[index].isOpenAtQEMU else { return }
+    streams[index].isOpenAtQEMU = false
+    give(streams[index].side, .clientLeft(client: index))
+  }
+
+  func endedAtClient(_ index: Int) {
+    guard streams[index].isOpenAtClient else { return }
+    streams[index].isOpenAtClient = false
+    switch streams[index].client {
+    case .session(let stream):
+      guard sessionStreams[stream.rawValue] == index else { return }
+      sessionStreams[stream.rawValue] = nil
+      log.note("ended", at: now, number: UInt64(index)) { "\(stream)" }
+      observer.delivered([], from: stream.side, delay: streams[index].delay, at: now)
+      give(.streamEnded(stream))
+    case .hostProgram, .stranger: otherClientEnded(index)
+    }
+  }
+
+  // MARK: - Reports
+
+  private func reported(_ report: SessionReport) {
+    log.note("report", at: now) { "\(report)" }
+    switch report {
+    case .phaseChanged(let phase):
+      if let row = MigrationPhase.transitions.firstIndex(where: {
+        $0.from == lastPhase && $0.to == phase
+      }) {
+        transitions[row] += 1
+      } else {
+        observer.violate(
+          .transitionTable, "\(lastPhase) became \(phase), which the table does not have", at: now)
+      }
+      lastPhase = phase
+      phaseStriker(phase)
+    case .handOverWanted:
+      observer.handOverWanted(source: source, target: target, at: now)
+      hostIsAsked()
+    case .finished:
+      sessionEndedAt = now
+      if let conclusion = session?.conclusion {
+        log.note("end", at: now) {
+          "\(conclusion.end), owner \(conclusion.owner), guest \(conclusion.guest): "
+            + "\(conclusion.failure?.text ?? "") next: \(conclusion.nextStep)"
+        }
+      }
+      observer.ended(session?.conclusion, source: source, target: target, struck: struck, at: now)
+    case .progressed, .warning, .log: break
+    }
+  }
+}

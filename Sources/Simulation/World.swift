@@ -1,0 +1,312 @@
+import MigrationEngine
+import MigrationSession
+import QMP
+
+/// A simulated world: two QEMUs, what connects them, a host program, and the session that is tested.
+///
+/// It interprets the session's effects as the library's loop does and holds no migration logic.
+/// Observers outside the session watch it and name what must never be.
+public final class World {
+  enum Happening {
+    case qemu(Side, SimulatedQEMU.Input)
+    /// Bytes, or the end, of a monitor connection.
+    case atQEMU(stream: Int, [UInt8])
+    case atClient(stream: Int, [UInt8])
+    case endAtQEMU(stream: Int)
+    case endAtClient(stream: Int)
+    case sessionConnects(StreamID, attempt: Int)
+    case deadline
+    case request(HostRequest)
+    case processGone(Side)
+    // The migration connection.
+    case linkOpens(generation: Int, address: String)
+    case linkFlushed(generation: Int)
+    case linkDelivers(generation: Int, to: Side, MigrationMessage)
+    case linkEnds(generation: Int, at: Side)
+    case guestWrites
+    case fault(Int)
+    case faultEnds(Int)
+    case heal
+    case hostProgram(HostProgram.Wake)
+    case recordStored([UInt8]?, text: String)
+  }
+
+  /// Most happenings of one world: more is a session that turns in a circle (I9).
+  static let maximumHappenings = 100_000
+  /// How long the world goes on after the session's end.
+  static let aftermath = Span.seconds(5)
+
+  let scenario: Scenario
+  public private(set) var now = MonotonicInstant(nanoseconds: 1_000_000_000)
+  var queue = EventQueue<Happening>()
+  var random: RandomSource
+  public internal(set) var log: SimulationLog
+  let storage = SimulatedStorage()
+  public internal(set) var source: SimulatedQEMU
+  public internal(set) var target: SimulatedQEMU
+  var streams: [SimulatedStream] = []
+  var link: MigrationLink
+  var host: HostProgram
+  var observer: Observer
+
+  // The session and what its driver keeps.
+  var session: MigrationSession?
+  var sessionStreams = [Int?](repeating: nil, count: StreamID.allCases.count)
+  var openAttempts = [Int](repeating: 0, count: StreamID.allCases.count)
+  var knowsProcess = [Bool](repeating: false, count: StreamID.allCases.count)
+  var scheduledDeadline: MonotonicInstant?
+  var servedDeadlineAt: MonotonicInstant?
+  var sessionEndedAt: MonotonicInstant?
+  /// What is durable of the journal.
+  var journal: [UInt8]?
+  var hasHealed = false
+
+  public internal(set) var happenings = 0
+  public internal(set) var struck: [FaultKind] = []
+  var hasStruck: [Bool]
+  /// How often each row of the engine's transition table was taken.
+  public internal(set) var transitions = [Int](
+    repeating: 0, count: MigrationPhase.transitions.count)
+  var lastPhase = MigrationPhase.idle
+
+  let start: MonotonicInstant
+
+  public init(_ scenario: Scenario, seed: UInt64, isVerbose: Bool = false) {
+    self.scenario = scenario
+    start = now
+    random = RandomSource(seed: seed ^ 0x5EED_0F_A_0123_4567)
+    log = SimulationLog(isVerbose: isVerbose)
+    for disk in scenario.disks { _ = storage.add(sectors: disk.sectors, hasLock: disk.hasLock) }
+    source = SimulatedQEMU(
+      side: .source, configuration: scenario.source, storage: storage, random: random.branch())
+    target = SimulatedQEMU(
+      side: .target, configuration: scenario.target, storage: storage, random: random.branch())
+    link = MigrationLink(
+      delay: scenario.migrationDelay, bytesPerSecond: scenario.migrationBytesPerSecond)
+    host = HostProgram(scenario.host)
+    observer = Observer(scenario)
+    hasStruck = scenario.faults.map { _ in false }
+    session = MigrationSession(
+      configuration: SessionConfiguration(
+        options: scenario.options, sourceMonitor: .unix(path: "/source.qmp"),
+        targetMonitor: .unix(path: "/target.qmp")))
+  }
+
+  subscript(side: Side) -> SimulatedQEMU { side == .source ? source : target }
+
+  // MARK: - Running
+
+  /// Lets everything happen, until the session has ended and its aftermath is over.
+  public func run() -> RunReport {
+    observer.begin(source: source, target: target)
+    if scenario.guestAtStart == .paused { give(.source, .ownerCommand(QEMUCommandName.stop, [:])) }
+    for index in scenario.faults.indices { plan(index) }
+    schedule(.request(.start), after: .milliseconds(1))
+    schedule(.guestWrites, after: .milliseconds(3))
+    schedule(.heal, after: scenario.healsAt)
+    while let (time, happening) = queue.takeNext() {
+      now = time
+      if let end = sessionEndedAt, now - end > Self.aftermath { break }
+      if sessionEndedAt == nil, now - start > scenario.mustEndBy {
+        observer.violate(.liveness, "the session did not end", at: now)
+        break
+      }
+      happenings += 1
+      guard happenings < Self.maximumHappenings else {
+        observer.violate(.bounds, "too much happens", at: now)
+        break
+      }
+      strikeAtStep(happenings)
+      happen(happening)
+      if !observer.violations.isEmpty { break }
+    }
+    return report()
+  }
+
+  private func happen(_ happening: Happening) {
+    switch happening {
+    case .qemu(let side, let input): give(side, input)
+    case .atQEMU(let index, let bytes): arrivedAtQEMU(index, bytes)
+    case .atClient(let index, let bytes): arrivedAtClient(index, bytes)
+    case .endAtQEMU(let index): endedAtQEMU(index)
+    case .endAtClient(let index): endedAtClient(index)
+    case .sessionConnects(let stream, let attempt): sessionConnects(stream, attempt)
+    case .deadline: deadlineCame()
+    case .request(let request): give(.requested(request))
+    case .processGone(let side): processGone(side)
+    case .linkOpens(let generation, let address): linkOpens(generation, address)
+    case .linkFlushed(let generation):
+      if generation == link.generation { give(.source, .migrationFlushed) }
+    case .linkDelivers(let generation, let side, let message):
+      linkDelivers(generation, side, message)
+    case .linkEnds(let generation, let side):
+      if generation == link.generation { give(side, .migrationEnded) }
+    case .guestWrites: guestWrites()
+    case .fault(let index): strike(index)
+    case .faultEnds(let index): faultEnds(index)
+    case .heal: heal()
+    case .hostProgram(let wake): hostProgramWakes(wake)
+    case .recordStored(let bytes, let text): recordStored(bytes, text)
+    }
+  }
+
+  func schedule(_ happening: Happening, after span: Span) {
+    queue.schedule(happening, at: now + span)
+  }
+
+  func schedule(_ happening: Happening, at instant: MonotonicInstant) {
+    queue.schedule(happening, at: instant)
+  }
+
+  private func guestWrites() {
+    for side in Side.allCases where self[side].isRunning && !scenario.disks.isEmpty {
+      give(side, .guestWrites)
+    }
+    // Often around the switchover, seldom in the long waits after it.
+    let isLate = now - start > .seconds(40)
+    let microseconds = random.number(in: isLate ? 200_000...900_000 : 1_000...40_000)
+    schedule(.guestWrites, after: .microseconds(microseconds))
+  }
+
+  // MARK: - QEMU
+
+  func give(_ side: Side, _ input: SimulatedQEMU.Input) {
+    let effects: [SimulatedQEMU.Effect]
+    if side == .source {
+      effects = source.handle(input, at: now)
+    } else {
+      effects = target.handle(input, at: now)
+    }
+    for effect in effects { carryOut(effect, of: side) }
+    if side == .source { statusStriker() }
+    observer.look(source: source, target: target, storage: storage, at: now)
+  }
+
+  private func carryOut(_ effect: SimulatedQEMU.Effect, of side: Side) {
+    switch effect {
+    case .send(let client, let bytes): sendToClient(client, strange(bytes, for: client))
+    case .wake(let timer, let instant): schedule(.qemu(side, .woken(timer)), at: instant)
+    case .connectMigration(let address):
+      link.generation += 1
+      schedule(
+        .linkOpens(generation: link.generation, address: address), after: link.delay)
+    case .sendMigration(let message, let bytes): sendMigration(from: side, message, bytes)
+    case .closeMigration: closeMigration(side)
+    case .socketsClosed: socketsClosed(of: side)
+    case .exited(let status):
+      log.note("exit", at: now, number: UInt64(truncatingIfNeeded: status)) { "\(side) \(status)" }
+      schedule(.processGone(side), after: .microseconds(random.number(in: 10...2_000)))
+    case .carriedOut(let name, let arguments, let client, let refused):
+      log.note("qemu", at: now, number: UInt64(name.utf8.count)) {
+        "\(side) carried out \(name)\(refused ? ", refused" : "")"
+      }
+      var sender: SimulatedStream.Client?
+      if let client { sender = streams[client].client }
+      observer.carriedOut(
+        name, arguments, by: sender, on: side, refused: refused, source: source, target: target,
+        at: now)
+    case .network: break
+    }
+  }
+
+  private func socketsClosed(of side: Side) {
+    for index in streams.indices where streams[index].side == side && streams[index].isOpenAtQEMU {
+      streams[index].isOpenAtQEMU = false
+      if !streams[index].isHalfOpen { endLater(index, at: .toClient) }
+    }
+    closeMigration(side)
+  }
+
+  private func processGone(_ side: Side) {
+    for stream in StreamID.allCases where stream.side == side && knowsProcess[stream.rawValue] {
+      knowsProcess[stream.rawValue] = false
+      give(.processExited(stream))
+    }
+  }
+
+  // MARK: - The migration connection
+
+  private func linkOpens(_ generation: Int, _ address: String) {
+    guard generation == link.generation else { return }
+    guard target.listens(at: address), link.state != .up else {
+      give(
+        .source,
+        .migrationRefused("Failed to connect to '\(address.dropFirst(5))': Connection refused"))
+      return
+    }
+    link.state = .up
+    link.closedBySource = false
+    link.closedByTarget = false
+    give(.source, .migrationConnected)
+  }
+
+  private func sendMigration(from side: Side, _ message: MigrationMessage, _ bytes: UInt64) {
+    guard link.state == .up else { return }
+    if link.isStalled {
+      link.waiting.append((side, message, bytes))
+      return
+    }
+    let transmission = SimulatedQEMU.time(of: bytes, at: link.bytesPerSecond)
+    if side == .source {
+      schedule(.linkFlushed(generation: link.generation), after: transmission)
+    }
+    if link.vanishes { return }
+    let arrival = link.arrival(to: side.other, at: now + transmission)
+    schedule(.linkDelivers(generation: link.generation, to: side.other, message), at: arrival)
+  }
+
+  private func linkDelivers(_ generation: Int, _ side: Side, _ message: MigrationMessage) {
+    guard generation == link.generation, link.state == .up, !link.vanishes else { return }
+    give(side, .migrationArrived(message))
+  }
+
+  private func closeMigration(_ side: Side) {
+    let isClosed = side == .source ? link.closedBySource : link.closedByTarget
+    guard link.state == .up, !isClosed else { return }
+    if side == .source { link.closedBySource = true } else { link.closedByTarget = true }
+    if link.vanishes { return }
+    let arrival = link.arrival(to: side.other, at: now)
+    schedule(.linkEnds(generation: link.generation, at: side.other), at: arrival)
+  }
+
+  /// Both ends learn that the connection is gone; what was on its way is lost.
+  func cutMigration() {
+    guard link.state == .up else { return }
+    link.state = .down
+    link.waiting = []
+    for side in Side.allCases {
+      schedule(.linkEnds(generation: link.generation, at: side), after: link.delay)
+    }
+  }
+
+  func endStallOfMigration() {
+    link.isStalled = false
+    let waiting = link.waiting
+    link.waiting = []
+    for entry in waiting { sendMigration(from: entry.from, entry.message, entry.bytes) }
+  }
+
+  // MARK: - The end
+
+  private func report() -> RunReport {
+    observer.finish(source: source, target: target, storage: storage, at: now)
+    return RunReport(
+      violations: observer.violations + observer.remarks, hash: log.hash,
+      conclusion: observer.conclusion,
+      happenings: happenings, struck: struck, transitions: transitions,
+      duration: now - start)
+  }
+}
+
+/// What one world came to.
+public struct RunReport: Sendable {
+  public var violations: [Violation]
+  public var hash: UInt64
+  /// How the session ended; nil when it did not.
+  public var conclusion: Conclusion?
+  public var happenings: Int
+  public var struck: [FaultKind]
+  public var transitions: [Int]
+  /// Simulated time.
+  public var duration: Span
+}
