@@ -12,7 +12,7 @@ struct Outcome: Equatable {
 
     init(
       _ code: swo_failure, _ side: swo_side = .SWO_SIDE_NONE, command: String = "",
-      errorClass: String = "", _ text: String
+      errorClass: String = "", text: String
     ) {
       (self.code, self.side, self.text) = (code, side, text)
       (self.command, self.errorClass) = (command, errorClass)
@@ -70,7 +70,7 @@ extension Outcome {
         code, side ?? .SWO_SIDE_NONE,
         command: String(cString: swo_migration_failure_command(migration)),
         errorClass: String(cString: swo_migration_failure_class(migration)),
-        String(cString: swo_migration_failure_text(migration)))
+        text: String(cString: swo_migration_failure_text(migration)))
     }
     nextStep = String(cString: swo_migration_next_step(migration))
   }

@@ -10,19 +10,8 @@ struct RealQEMUs {}
 
 /// A pair of real QEMUs before a migration, and the proofs of who has the guest after it.
 final class Situation {
-  /// What `query-migrate-capabilities` and `query-migrate-parameters` say.
-  private struct Settings: Equatable {
-    let capabilities: JSONValue
-    let parameters: JSONValue
-
-    init(of process: QEMUProcess) throws {
-      capabilities = try process.monitor.execute("query-migrate-capabilities")
-      parameters = try process.monitor.execute("query-migrate-parameters")
-    }
-  }
-
   let pair: QEMUPair
-  private let settings: [Side: Settings]
+  private let settings: [Side: [String: JSONValue]]
   /// Between source and target on the migration's way, if there is one.
   private(set) var relay: Relay?
 
@@ -31,7 +20,7 @@ final class Situation {
     change(&options)
     pair = try QEMUPair(options)
     settings = [
-      .source: try Settings(of: pair.source), .target: try Settings(of: pair.target),
+      .source: try pair.source.migrationSettings, .target: try pair.target.migrationSettings,
     ]
   }
 
@@ -79,6 +68,30 @@ final class Situation {
     try #require(migration.phase == .SWO_PHASE_TRANSFERRING)
   }
 
+  /// A guest with so much memory in use that its last part takes seconds through a slow relay.
+  static func heavyGuest(_ options: inout QEMUPair.Options) {
+    options.common.guest.memory = GuestImage.MemoryLoad(mebibytes: 96, pagesPerTick: 128)
+  }
+
+  /// A switchover that begins at once, with nearly all memory still to be sent.
+  static func longBlackout(_ settings: inout MigrationUnderTest.Settings) {
+    settings.bandwidth = 8 << 20
+    settings.downtimeLimit = (2_000_000, 0)
+  }
+
+  /// Starts a migration of a `heavyGuest` by a relay and returns when the library knows of the STOP;
+  /// the source then sends for seconds, unless the relay is made faster.
+  func startBlackout(_ migration: MigrationUnderTest) throws {
+    relay?.change(.forward) { $0.bytesPerSecond = 4 << 20 }
+    // All its memory has to be in use.
+    guard source.serial.waitForTicks(600, upTo: .seconds(60)) else {
+      throw HarnessError("the guest does not tick")
+    }
+    try migration.start()
+    try migration.pump(untilPhase: .SWO_PHASE_SWITCHING_OVER)
+    try source.monitor.waitForEvent("STOP")
+  }
+
   /// Puts a relay on the migration's way; to be called before `migration`.
   func useRelay() throws -> Relay {
     let relay = try Relay(
@@ -98,6 +111,14 @@ final class Situation {
   }
 
   // MARK: - Proofs
+
+  /// It ended in one of several ways, where that is left to chance.
+  func expect(
+    _ outcome: Outcome, isOneOf allowed: Outcome...,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    #expect(allowed.contains(outcome), "\(outcome)", sourceLocation: sourceLocation)
+  }
 
   /// The guest runs on one side, stands on the other, and nothing of it is lost.
   func expectGuestRuns(
@@ -132,12 +153,9 @@ final class Situation {
     for side in Side.allCases where side != ignored {
       let process = pair.process(side)
       do {
-        let now = try Settings(of: process)
-        #expect(
-          settings[side]?.capabilities == now.capabilities, "\(side)",
-          sourceLocation: sourceLocation)
-        #expect(
-          settings[side]?.parameters == now.parameters, "\(side)", sourceLocation: sourceLocation)
+        let now = try process.migrationSettings
+        let changed = now.filter { $0.value != settings[side]?[$0.key] }
+        #expect(changed == [:], "\(side)", sourceLocation: sourceLocation)
       } catch {
         #expect(
           process.waitForExit(upTo: .seconds(10)) != nil, "\(side): \(error)",
@@ -172,5 +190,21 @@ final class Situation {
     #expect(
       pair.process(side).waitForExit() == exit, "\(pair.process(side).standardError)",
       sourceLocation: sourceLocation)
+  }
+}
+
+extension QEMUProcess {
+  /// What `query-migrate-capabilities` and `query-migrate-parameters` say.
+  var migrationSettings: [String: JSONValue] {
+    get throws {
+      var settings: [String: JSONValue] = [:]
+      for entry in try monitor.execute("query-migrate-capabilities").array ?? [] {
+        settings["capability \(entry["capability"]?.string ?? "")"] = entry["state"]
+      }
+      if case .object(let parameters) = try monitor.execute("query-migrate-parameters") {
+        for (name, value) in parameters { settings["parameter \(name)"] = value }
+      }
+      return settings
+    }
   }
 }
