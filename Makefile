@@ -104,7 +104,7 @@ group = Tests/Support/run-group $(1) $(BUDGET_$(1))
 
 # `unit` is whatever no other part runs, so that no test is forgotten.
 TIDY_TESTS := TidyTests
-QEMU_TESTS := QEMUHarnessTests|QEMUTests
+QEMU_TESTS := QEMUHarnessTests|QEMUTests|CLIRunTests
 OTHER_THAN_UNIT := $(TIDY_TESTS)|$(QEMU_TESTS)
 swift_test = swift test --skip-build --disable-xctest --no-parallel
 only = --filter '^($(1))\..*$(SWO_TEST_FILTER)'

@@ -93,7 +93,13 @@ let package = Package(
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
     .testTarget(
       name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
-    .testTarget(name: "RuntimeTests", dependencies: ["Runtime", "Platform"]),
+    .testTarget(
+      name: "RuntimeTests",
+      dependencies: [
+        "Runtime", "MigrationEngine", "MigrationSession", "QMP", "Platform", "QEMUHarness",
+      ]),
+    .testTarget(name: "CLITests", dependencies: ["CLI", "DemoGuest", "CSwitchover"]),
+    .testTarget(name: "CLIRunTests", dependencies: ["CLI", "QEMUHarness"]),
     .testTarget(
       name: "QEMUTests", dependencies: ["QEMUHarness", "CSwitchover", "SwitchoverABI"]),
   ],

@@ -27,7 +27,8 @@ public final class Migration: LoopMember {
   private var exitWatches = [ExitWatch?](repeating: nil, count: StreamID.allCases.count)
   private var inputs: [SessionInput] = []
   private var effects: [SessionEffect] = []
-  private let journal: JournalFile?
+  /// Locked as long as the migration lives: until its end or its closing.
+  private var journal: JournalFile?
   /// What the journal is to hold next.
   private var record: [UInt8]?
   private var isFinishHeldBack = false
@@ -149,6 +150,7 @@ public final class Migration: LoopMember {
     // Freed before its turn came: the outcome is worth the wait.
     if let bytes = record, session.conclusion != nil, loop?.isForeign == false { _ = write(bytes) }
     record = nil
+    journal = nil
     setGuestStands(false)
     for stream in streams { stream?.close() }
     for watch in exitWatches { watch?.stop() }
@@ -282,6 +284,7 @@ public final class Migration: LoopMember {
   private func finish() {
     isFinishHeldBack = false
     isFinished = true
+    journal = nil
     for watch in exitWatches { watch?.stop() }
     loop?.post(.finished, from: self)
   }

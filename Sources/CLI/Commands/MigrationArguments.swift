@@ -1,0 +1,102 @@
+import ArgumentParser
+
+/// What `migrate` and `check` have in common: which guest goes where, and how.
+struct MigrationArguments: ParsableArguments {
+  @Option(
+    help: ArgumentHelp("The QMP monitor of the QEMU that runs the guest.", valueName: "address"))
+  var source: String
+
+  @Option(
+    help: ArgumentHelp(
+      "The QMP monitor of the QEMU that waits for it (-incoming, best with -S).",
+      valueName: "address"))
+  var target: String
+
+  @Option(
+    help: ArgumentHelp(
+      "Where the source connects to, as QEMU writes it: tcp:HOST:PORT, unix:PATH, fd:NAME.",
+      valueName: "uri"))
+  var uri: String
+
+  @Option(
+    help: ArgumentHelp(
+      "Where a target started with '-incoming defer' listens, if it is not the uri.",
+      valueName: "uri"))
+  var incomingUri: String?
+
+  @Option(
+    name: .customLong("source-oob"),
+    help: ArgumentHelp(
+      "A second monitor of the source, for out-of-band commands only.", valueName: "address"))
+  var sourceOutOfBand: String?
+
+  @Option(help: ArgumentHelp("What to call the guest in texts.", valueName: "name"))
+  var name: String?
+
+  @Option(
+    parsing: .unconditionalSingleValue,
+    help: ArgumentHelp(
+      "A migration capability for both sides, such as xbzrle=on; may be repeated.",
+      valueName: "name=on|off"))
+  var capability: [CapabilitySetting] = []
+
+  @Option(
+    parsing: .unconditionalSingleValue,
+    help: ArgumentHelp(
+      "A migration parameter for both sides, such as multifd-channels=4; may be repeated.",
+      valueName: "name=json"))
+  var parameter: [ParameterSetting] = []
+
+  /// The plan, with the defaults for everything that these arguments do not say.
+  var plan: MigrationPlan {
+    var plan = MigrationPlan(
+      name: name, source: source, target: target, outOfBandMonitor: sourceOutOfBand, uri: uri,
+      incomingURI: incomingUri)
+    plan.tuning.capabilities = capability
+    plan.tuning.parameters = parameter
+    return plan
+  }
+}
+
+/// How much is said, and to whom.
+struct ReportArguments: ParsableArguments {
+  @Flag(help: "Write one JSON object a line to standard output, for programs.")
+  var json = false
+
+  @Flag(name: .shortAndLong, help: "Say nothing unless something goes wrong.")
+  var quiet = false
+
+  @Flag(name: .shortAndLong, help: "Tell every step.")
+  var verbose = false
+
+  func validate() throws {
+    guard [json, quiet, verbose].filter({ $0 }).count <= 1 else {
+      throw ValidationError("--json, --quiet and --verbose exclude each other.")
+    }
+  }
+
+  /// Who tells it.
+  var narrator: any Narrator {
+    if json { return JSONNarrator() }
+    return PersonNarrator(
+      style: Style(of: 2), resultStyle: Style(of: 1),
+      loudness: quiet ? .quiet : verbose ? .verbose : .normal)
+  }
+}
+
+/// The texts that several help pages share.
+enum HelpText {
+  static let addresses = """
+    ADDRESSES
+      unix:/path or /path   a unix socket ('-qmp unix:/path,server=on,wait=off')
+      tcp:host:port         a TCP socket
+      fd:N                  a connected descriptor that this program inherited
+    A monitor serves one client at a time: while another program holds one of \
+    them, this one says so and ends.
+    """
+
+  static let exitStatus = """
+    EXIT STATUS
+    \(ExitStatus.table)
+    """
+}

@@ -1,0 +1,87 @@
+import CSwitchover
+
+/// Everything that one migration is asked for: the command line's arguments, checked.
+struct MigrationPlan: Equatable {
+  /// What changes how the memory travels; nil: as the library has it.
+  struct Tuning: Equatable {
+    /// 0: no limit.
+    var bytesPerSecond: UInt64?
+    var downtimeLimitMilliseconds: UInt32?
+    /// 0: `downtimeLimitMilliseconds` is never raised.
+    var highestDowntimeLimitMilliseconds: UInt32 = Self.highestDowntimeLimit
+    var capabilities: [CapabilitySetting] = []
+    var parameters: [ParameterSetting] = []
+    var transferDeadlineMilliseconds: UInt64?
+
+    /// The highest value of QEMU's `downtime-limit`, milliseconds.
+    static let highestDowntimeLimit: UInt32 = 2_000_000
+  }
+
+  var name: String?
+  /// The monitors, as addresses of the library.
+  var source: String
+  var target: String
+  /// A second monitor of the source.
+  var outOfBandMonitor: String?
+  var uri: String
+  var incomingURI: String?
+  var handOver = HandOverMode.none
+  /// The shell command that moves ownership, where the mode has one.
+  var handOverCommand: String?
+  var sourceEnd = SourceEnd.quit
+  var tuning = Tuning()
+}
+
+/// When ownership moves in the cluster.
+enum HandOverMode: String, CaseIterable {
+  case none
+  case beforeResume = "before-resume"
+  case afterResume = "after-resume"
+  case external
+
+  var libraryValue: swo_hand_over {
+    switch self {
+    case .none: .SWO_HAND_OVER_NONE
+    case .beforeResume: .SWO_HAND_OVER_BEFORE_RESUME
+    case .afterResume: .SWO_HAND_OVER_AFTER_RESUME
+    case .external: .SWO_HAND_OVER_EXTERNAL
+    }
+  }
+}
+
+/// What became of a hand-over.
+enum HandOverResult: String, CaseIterable {
+  case done
+  case failed
+  case unknown
+
+  var libraryValue: swo_hand_over_result {
+    switch self {
+    case .done: .SWO_HAND_OVER_DONE
+    case .failed: .SWO_HAND_OVER_FAILED
+    case .unknown: .SWO_HAND_OVER_UNKNOWN
+    }
+  }
+}
+
+/// What becomes of the source's QEMU once the target runs.
+enum SourceEnd: String, CaseIterable {
+  case quit
+  case keep
+
+  var libraryValue: swo_source_end {
+    self == .quit ? .SWO_SOURCE_QUIT : .SWO_SOURCE_KEEP
+  }
+}
+
+/// A migration capability, as `name=on` or `name=off`.
+struct CapabilitySetting: Equatable {
+  var name: String
+  var isOn: Bool
+}
+
+/// A migration parameter with its value as JSON text.
+struct ParameterSetting: Equatable {
+  var name: String
+  var json: String
+}
