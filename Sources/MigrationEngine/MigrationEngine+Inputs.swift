@@ -78,6 +78,9 @@ extension MigrationEngine {
       }
     case (.migrate, .source):
       migrateReplied(reply)
+    case (.quit, _):
+      if case .answered = reply { self[side].quitAccepted = true }
+      commandOfStepReplied(side, command, reply, &effects)
     default:
       if storageReplied(side, command, reply, &effects) { return }
       commandOfStepReplied(side, command, reply, &effects)
@@ -209,7 +212,9 @@ extension MigrationEngine {
       target.runState = .paused
     case .migration(let status):
       if migrateSent { targetStatus(status) }
-    case .shutdown, .migrationPass, .reset, .suspend, .wakeup, .guestPanicked, .other,
+    case .shutdown:
+      target.hasShutDown = true
+    case .migrationPass, .reset, .suspend, .wakeup, .guestPanicked, .other,
       .blockJobReady, .blockJobCompleted, .blockJobCancelled, .jobStatusChanged:
       break
     }

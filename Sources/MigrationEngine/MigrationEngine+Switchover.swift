@@ -377,9 +377,6 @@ extension MigrationEngine {
 
   mutating func beginFinishing(_ effects: inout [EngineEffect]) {
     if options.handOver == .external { effects.append(.attach(.target)) }
-    if target.isConnected {
-      for command in targetSettings?.restoringCommands ?? [] { ask(command, .target, &effects) }
-    }
     // QEMU's own figures of the migration, for the ledger.
     poll(.queryMigrate, .source, &effects)
     if let failure = nbdFailure() { effects.append(.warn(failure.text)) }
@@ -393,8 +390,30 @@ extension MigrationEngine {
     if sourceIsToQuit {
       ask(.quit, .source, &effects)
     } else {
-      for command in sourceSettings?.restoringCommands ?? [] { ask(command, .source, &effects) }
+      putBack(.source, &effects)
     }
+  }
+
+  /// Whether the target has its settings back, or cannot be told any more.
+  private mutating func targetIsSettled(_ effects: inout [EngineEffect]) -> Bool {
+    guard target.isConnected else { return target.isProvenDead || target.isOutOfReach }
+    if !restoreSent {
+      restoreSent = true
+      putBack(.target, &effects)
+    }
+    return awaited.isEmpty(.target)
+  }
+
+  /// Whether the source has ended, or been left as it was wanted, or cannot be told any more.
+  private var sourceIsSettled: Bool {
+    if source.hasEnded || source.isOutOfReach { return true }
+    return source.isConnected && !sourceIsToQuit && awaited.isEmpty(.source)
+  }
+
+  /// Gives a side the settings that it had before.
+  mutating func putBack(_ side: Side, _ effects: inout [EngineEffect]) {
+    let settings = side == .source ? sourceSettings : targetSettings
+    for command in settings?.restoringCommands ?? [] { ask(command, side, &effects) }
   }
 
   /// A source is ended only when the guest is certain to be elsewhere.
@@ -407,7 +426,10 @@ extension MigrationEngine {
 
   mutating func decideFinishing(_ effects: inout [EngineEffect]) -> MigrationPhase {
     let isOver = alarms.takeDue(.step, at: now)
+    let targetIsSettled = targetIsSettled(&effects)
     if step == FinishingStep.endingMirrors {
+      let mayComeBack = !source.isConnected && !source.isOutOfReach && !source.isProvenDead
+      if mayComeBack, !isOver { return .finishing }
       let areEnded = endMirrorsByForce(takenOverToo: true, &effects)
       guard areEnded || isOver else { return .finishing }
       if !areEnded { effects.append(.warn(leftovers)) }
@@ -416,12 +438,10 @@ extension MigrationEngine {
       return decideFinishing(&effects)
     }
     if !isOver {
-      if !awaited.isEmpty(.target) && target.isConnected { return .finishing }
-      if !awaited.isEmpty(.source) && source.isConnected { return .finishing }
-      if sourceIsToQuit && source.isConnected { return .finishing }
-    } else if sourceIsToQuit && source.isConnected {
+      guard targetIsSettled, sourceIsSettled else { return .finishing }
+    } else if sourceIsToQuit && !source.hasEnded {
       effects.append(
-        .warn("source's QEMU did not end after 'quit'; end it before anybody resumes it"))
+        .warn("source's QEMU did not take 'quit'; end it before anybody resumes it"))
     }
     conclusion = completion()
     return .ended

@@ -102,7 +102,7 @@ final class MigrationUnderTest {
       if try isDone(self) { return }
       guard .now < deadline else { throw HarnessError("nothing came of it: \(story)") }
       let count = swo_loop_dispatch(loop, 10)
-      if count != SWO_E_INTERRUPTED { try Self.check(min(count, 0)) }
+      if count != swo_code.SWO_E_INTERRUPTED.rawValue { try Self.check(min(count, 0)) }
     }
   }
 
@@ -220,5 +220,3 @@ final class MigrationUnderTest {
       "\(String(cString: swo_code_name(code))): \(String(cString: swo_last_error()))")
   }
 }
-
-private let SWO_E_INTERRUPTED = swo_code.SWO_E_INTERRUPTED.rawValue

@@ -30,6 +30,10 @@ struct Outcome: Equatable {
   /// What is left to do while a target lives that nobody needs any more.
   static let endTarget = "end the target's QEMU before trying again"
 
+  /// What is left to do after a guest was lost.
+  static let startAfresh =
+    "the guest died with its QEMU: start it afresh on the source, and end the target's QEMU"
+
   /// The target owns the guest.
   static func completed(
     _ guest: swo_guest = .SWO_GUEST_RUNNING, nextStep: String = endSource

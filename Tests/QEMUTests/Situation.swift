@@ -112,12 +112,30 @@ final class Situation {
 
   // MARK: - Proofs
 
-  /// It ended in one of several ways, where that is left to chance.
+  /// It ended in this way, or in one of several where chance decides.
   func expect(
-    _ outcome: Outcome, isOneOf allowed: Outcome...,
+    _ outcome: Outcome, _ allowed: Outcome...,
     sourceLocation: SourceLocation = #_sourceLocation
   ) {
     #expect(allowed.contains(outcome), "\(outcome)", sourceLocation: sourceLocation)
+  }
+
+  /// It ended with the guest on the source because the target ended; whether its end was noticed
+  /// before the source's failure is left to chance.
+  func expectTargetLost(
+    _ outcome: Outcome, sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    var plain = outcome
+    if outcome.failure?.code == .SWO_FAILURE_MIGRATION {
+      let text = outcome.failure?.text ?? ""
+      #expect(text.hasPrefix("migration failed: "), "\(text)", sourceLocation: sourceLocation)
+      plain.failure?.text = ""
+    }
+    let failure = Outcome.Failure(
+      .SWO_FAILURE_MIGRATION, .SWO_SIDE_SOURCE, command: "migrate", text: "")
+    expect(
+      plain, .failed(.targetEndedInTransfer), .failed(failure),
+      .failed(failure, nextStep: Outcome.endTarget), sourceLocation: sourceLocation)
   }
 
   /// The guest runs on one side, stands on the other, and nothing of it is lost.

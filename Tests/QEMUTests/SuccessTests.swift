@@ -12,7 +12,7 @@ extension RealQEMUs {
       let migration = try situation.migration(.SWO_HAND_OVER_NONE) {
         $0.sourceEnd = .SWO_SOURCE_QUIT
       }
-      #expect(try migration.run() == .completed(nextStep: ""))
+      situation.expect(try migration.run(), .completed(nextStep: ""))
       #expect(migration.handOversWanted == 0)
       #expect(migration.warnings == [])
       #expect(migration.summary.hasPrefix("switchover: guest: completed; blackout "))
@@ -37,14 +37,16 @@ extension RealQEMUs {
       situation.expectGuestStands()
       #expect(migration.handOversWanted == 1)
       try migration.handedOver(.SWO_HAND_OVER_DONE)
-      #expect(try migration.finish() == .completed())
+      situation.expect(try migration.finish(), .completed())
       #expect(migration.ledger.contains { $0.name == "hand-over" && $0.length >= 300_000 })
       situation.expectGuestRuns(on: .target)
       situation.expectNothingLeftOn()
       #expect(try situation.source.monitor.runState() == "postmigrate")
     }
 
-    @Test("asks for the hand-over again and again after the guest runs", arguments: QEMUVersion.allCases)
+    @Test(
+      "asks for the hand-over again and again after the guest runs", arguments: QEMUVersion.allCases
+    )
     func afterResume(version: QEMUVersion) throws {
       let situation = try Situation(version)
       let migration = try situation.migration(.SWO_HAND_OVER_AFTER_RESUME) {
@@ -61,7 +63,7 @@ extension RealQEMUs {
         migration.warnings == ["the hand-over failed; the guest runs on the target: asking again"])
       #expect(situation.source.exit == nil)
       try migration.handedOver(.SWO_HAND_OVER_DONE)
-      #expect(try migration.finish() == .completed(nextStep: ""))
+      situation.expect(try migration.finish(), .completed(nextStep: ""))
       situation.expectGuestRuns(on: .target)
       situation.expectNothingLeftOn()
       situation.expectExit(of: .source, .exited(status: 0))
@@ -85,12 +87,13 @@ extension RealQEMUs {
         try monitor.execute("cont")
         monitor.close()
       }
-      #expect(try migration.finish() == .completed())
+      situation.expect(try migration.finish(), .completed())
       situation.expectGuestRuns(on: .target)
       situation.expectNothingLeftOn()
     }
 
-    @Test("takes the host program's word that the target is resumed", arguments: QEMUVersion.allCases)
+    @Test(
+      "takes the host program's word that the target is resumed", arguments: QEMUVersion.allCases)
     func externalWithAnswer(version: QEMUVersion) throws {
       let situation = try Situation(version)
       let migration = try situation.migration(.SWO_HAND_OVER_EXTERNAL)
@@ -98,7 +101,7 @@ extension RealQEMUs {
       try migration.pumpUntilHandOverIsWanted()
       try situation.target.monitor.execute("cont")
       try migration.handedOver(.SWO_HAND_OVER_DONE)
-      #expect(try migration.finish() == .completed())
+      situation.expect(try migration.finish(), .completed())
       situation.expectGuestRuns(on: .target)
       situation.expectNothingLeftOn()
     }
@@ -112,7 +115,7 @@ extension RealQEMUs {
         Situation.busyGuest(&$0)
       }
       let migration = try situation.migration(.SWO_HAND_OVER_NONE)
-      #expect(try migration.run() == .completed())
+      situation.expect(try migration.run(), .completed())
       #expect(migration.progressEvents > 0)
       situation.expectGuestRuns(on: .target)
       situation.expectNothingLeftOn()
@@ -130,7 +133,7 @@ extension RealQEMUs {
       let ram = try situation.source.monitor.execute("query-migrate")["ram"]
       #expect((ram?["multifd-bytes"]?.integer ?? 0) > 0)
       try migration.handedOver(.SWO_HAND_OVER_DONE)
-      #expect(try migration.finish() == .completed())
+      situation.expect(try migration.finish(), .completed())
       situation.expectGuestRuns(on: .target)
       situation.expectNothingLeftOn()
     }
@@ -143,7 +146,7 @@ extension RealQEMUs {
       try migration.pumpUntilHandOverIsWanted()
       situation.expectGuestStands()
       try migration.handedOver(.SWO_HAND_OVER_DONE)
-      #expect(try migration.finish() == .completed())
+      situation.expect(try migration.finish(), .completed())
       situation.expectGuestRuns(on: .target)
       situation.expectNothingLeftOn()
     }
@@ -152,14 +155,14 @@ extension RealQEMUs {
     func betweenVersions() throws {
       let there = try Situation(.system72) { $0.targetVersion = .backports100 }
       let first = try there.migration(.SWO_HAND_OVER_NONE)
-      #expect(try first.run() == .completed())
+      there.expect(try first.run(), .completed())
       #expect(first.warnings == [])
       there.expectGuestRuns(on: .target)
       there.expectNothingLeftOn()
 
       let back = try Situation(.backports100) { $0.targetVersion = .system72 }
       let second = try back.migration(.SWO_HAND_OVER_NONE)
-      #expect(try second.run() == .completed())
+      back.expect(try second.run(), .completed())
       let (source, target) = (try back.source.release, try back.target.release)
       #expect(
         second.warnings == [
@@ -174,7 +177,7 @@ extension RealQEMUs {
     func ledger(version: QEMUVersion) throws {
       let situation = try Situation(version)
       let migration = try situation.migration(.SWO_HAND_OVER_NONE)
-      #expect(try migration.run() == .completed())
+      situation.expect(try migration.run(), .completed())
       let stop = try situation.source.monitor.waitForEvent("STOP")
       let resume = try situation.target.monitor.waitForEvent("RESUME")
       let blackout = resume.timestampMicroseconds - stop.timestampMicroseconds
