@@ -77,6 +77,10 @@ command: library
 	@mkdir -p $(OUT)/bin
 	cp $(RELEASE)/release/switchover-cli $(OUT)/bin/switchover
 
+.PHONY: demo
+demo: build ## Watch a guest move between two real QEMUs, there and back
+	@LD_LIBRARY_PATH=$(OUT)/lib $(OUT)/bin/switchover demo
+
 .PHONY: install
 install: ## Install what was built: DESTDIR= PREFIX= BINDIR= LIBDIR= INCLUDEDIR= DOCDIR=
 	@test -e $(OUT)/lib/$(SONAME) -a -e $(OUT)/bin/switchover || \

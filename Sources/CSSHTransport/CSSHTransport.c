@@ -7,15 +7,11 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Stands before each piece of memory that libssh2 gets. */
+/* A piece of memory that libssh2 has, in a table by its address; `address` 0 is a free place. */
 struct ssh_block {
-  struct ssh_block *previous;
-  struct ssh_block *next;
+  uintptr_t address;
   size_t size;
-  size_t padding;
 };
-
-_Static_assert(sizeof(struct ssh_block) % _Alignof(max_align_t) == 0, "blocks keep the alignment");
 
 static pthread_once_t library_once = PTHREAD_ONCE_INIT;
 static int library_status;
@@ -26,62 +22,104 @@ void ssh_wipe(void *bytes, size_t count) { explicit_bzero(bytes, count); }
 
 const char *ssh_library_version(void) { return libssh2_version(0); }
 
-/* Memory */
+/* Memory
+ *
+ * The pieces are the C library's own: libssh2 gives some of them to OpenSSL, which frees them
+ * behind our back. What it gives back to us is looked up first, so that a piece that it frees twice
+ * after an error, or never got from us, is left alone. */
 
-static void block_link(ssh_transport *transport, struct ssh_block *block) {
-  block->previous = NULL;
-  block->next = transport->blocks;
-  if (block->next != NULL) block->next->previous = block;
-  transport->blocks = block;
+static size_t table_home(const ssh_transport *transport, uintptr_t address) {
+  return (size_t)((address >> 4) * 0x9E3779B97F4A7C15u >> 20) & (transport->block_capacity - 1);
 }
 
-static void block_unlink(ssh_transport *transport, struct ssh_block *block) {
-  if (block->previous != NULL)
-    block->previous->next = block->next;
-  else
-    transport->blocks = block->next;
-  if (block->next != NULL) block->next->previous = block->previous;
+static size_t table_next(const ssh_transport *transport, size_t place) {
+  return (place + 1) & (transport->block_capacity - 1);
 }
 
-static void block_release(struct ssh_block *block) {
-  explicit_bzero(block, sizeof *block + block->size);
-  free(block);
+/* The place of `address`, or the free place where it would go. */
+static size_t table_find(const ssh_transport *transport, uintptr_t address) {
+  size_t place = table_home(transport, address);
+  while (transport->blocks[place].address != 0 && transport->blocks[place].address != address)
+    place = table_next(transport, place);
+  return place;
+}
+
+static void table_remove(ssh_transport *transport, size_t place) {
+  struct ssh_block *blocks = transport->blocks;
+  transport->memory_used -= blocks[place].size;
+  transport->block_count--;
+  /* Later ones of the same run move up, so that no search ends early. */
+  for (size_t next = table_next(transport, place); blocks[next].address != 0;
+       next = table_next(transport, next)) {
+    size_t home = table_home(transport, blocks[next].address);
+    size_t mask = transport->block_capacity - 1;
+    if (((next - home) & mask) < ((next - place) & mask)) continue;
+    blocks[place] = blocks[next];
+    place = next;
+  }
+  blocks[place].address = 0;
+}
+
+static bool table_reserve(ssh_transport *transport) {
+  if (transport->block_count < transport->block_capacity / 2) return true;
+  struct ssh_block *old = transport->blocks;
+  size_t old_capacity = transport->block_capacity;
+  size_t capacity = old_capacity == 0 ? 128 : old_capacity * 2;
+  struct ssh_block *grown = calloc(capacity, sizeof *grown);
+  if (grown == NULL) return false;
+  transport->blocks = grown;
+  transport->block_capacity = capacity;
+  for (size_t place = 0; place < old_capacity; place++)
+    if (old[place].address != 0) grown[table_find(transport, old[place].address)] = old[place];
+  free(old);
+  return true;
 }
 
 static void *memory_allocate(size_t count, void **abstract) {
   ssh_transport *transport = *abstract;
-  size_t total;
-  if (__builtin_add_overflow(count, sizeof(struct ssh_block), &total) ||
-      total > transport->memory_limit - transport->memory_used) {
+  size_t size;
+  if (__builtin_add_overflow(count, SSH_BLOCK_OVERHEAD, &size) ||
+      size > transport->memory_limit - transport->memory_used) {
     transport->memory_exceeded = true;
     return NULL;
   }
+  if (!table_reserve(transport)) return NULL;
   /* Zeroed: libssh2 reads a string that it allocated for a peer's length and did not fill. */
-  struct ssh_block *block = calloc(1, total);
-  if (block == NULL) return NULL;
-  block->size = count;
-  transport->memory_used += total;
-  block_link(transport, block);
-  return block + 1;
+  void *pointer = calloc(1, count > 0 ? count : 1);
+  if (pointer == NULL) return NULL;
+  size_t place = table_find(transport, (uintptr_t)pointer);
+  /* An address that is still there was freed behind our back. */
+  if (transport->blocks[place].address != 0) {
+    table_remove(transport, place);
+    place = table_find(transport, (uintptr_t)pointer);
+  }
+  transport->blocks[place] = (struct ssh_block){(uintptr_t)pointer, size};
+  transport->block_count++;
+  transport->memory_used += size;
+  return pointer;
 }
 
 static void memory_free(void *pointer, void **abstract) {
   ssh_transport *transport = *abstract;
-  /* At the end everything goes at once: an earlier error may have freed what libssh2 still
-   * points to, or left what it no longer knows. */
-  if (pointer == NULL || transport->severed) return;
-  struct ssh_block *block = (struct ssh_block *)pointer - 1;
-  block_unlink(transport, block);
-  transport->memory_used -= sizeof *block + block->size;
-  block_release(block);
+  if (pointer == NULL || transport->block_capacity == 0) return;
+  size_t place = table_find(transport, (uintptr_t)pointer);
+  if (transport->blocks[place].address == 0) return;
+  size_t count = transport->blocks[place].size - SSH_BLOCK_OVERHEAD;
+  table_remove(transport, place);
+  explicit_bzero(pointer, count);
+  free(pointer);
 }
 
 static void *memory_reallocate(void *pointer, size_t count, void **abstract) {
+  ssh_transport *transport = *abstract;
   void *grown = memory_allocate(count, abstract);
   if (grown == NULL || pointer == NULL) return grown;
-  size_t old = ((struct ssh_block *)pointer - 1)->size;
-  memcpy(grown, pointer, old < count ? old : count);
-  memory_free(pointer, abstract);
+  size_t place = table_find(transport, (uintptr_t)pointer);
+  if (transport->blocks[place].address != 0) {
+    size_t old = transport->blocks[place].size - SSH_BLOCK_OVERHEAD;
+    memcpy(grown, pointer, old < count ? old : count);
+    memory_free(pointer, abstract);
+  }
   return grown;
 }
 
@@ -298,12 +336,7 @@ void ssh_transport_destroy(ssh_transport *transport) {
   if (transport == NULL) return;
   transport->severed = true;
   if (transport->session != NULL) session_end(transport);
-  struct ssh_block *block = transport->blocks;
-  while (block != NULL) {
-    struct ssh_block *next = block->next;
-    block_release(block);
-    block = next;
-  }
+  free(transport->blocks);
   ssh_transport_forget_signature(transport);
   free(transport->output);
   free(transport);

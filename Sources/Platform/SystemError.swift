@@ -27,7 +27,7 @@ public struct SystemError: Error, Equatable, Sendable, CustomStringConvertible {
 /// The system calls of this module, named as their manual pages are.
 public enum SystemCall: Int32, CaseIterable, Sendable {
   case accept, bind, connect, duplicate, epollControl, epollCreate, epollWait
-  case eventCreate, fileStatus, getSocketName, getSocketOption, listen, lock, makeDirectory
+  case eventCreate, fileStatus, getSocketOption, listen, lock, makeDirectory
   case memoryMap, netlink, open, pidfdOpen, pidfdPoll, pidfdReap, pidfdSignal, read, readLink,
     receive, rename
   case removeDirectory, send, setSocketOption, socket, spawn, synchronize, timerCreate, timerSet
@@ -43,7 +43,6 @@ public enum SystemCall: Int32, CaseIterable, Sendable {
     case .epollWait: "epoll_wait"
     case .eventCreate: "eventfd"
     case .fileStatus: "fstat"
-    case .getSocketName: "getsockname"
     case .getSocketOption: "getsockopt"
     case .lock: "fcntl(F_OFD_SETLK)"
     case .memoryMap: "mmap"

@@ -1,13 +1,6 @@
 import MigrationSession
 import Platform
 
-/// A text that names no endpoint.
-public struct AddressError: Error, Equatable, Sendable, CustomStringConvertible {
-  public let description: String
-
-  init(_ description: String) { self.description = description }
-}
-
 extension Endpoint {
   /// Reads an address: `unix:/path`, `/path`, `tcp:host:port` or `fd:N`.
   public init(address: String) throws(AddressError) {

@@ -9,6 +9,8 @@ public enum FaultKind: String, CaseIterable, Sendable {
   case sourceMonitorHalfOpen, targetMonitorHalfOpen
   // The migration's connection.
   case migrationCut, migrationStalls, migrationVanishes
+  // The disks' connections.
+  case storageCut, storageStalls, storageVanishes
   // Processes.
   case sourceKilled, targetKilled, targetEnded
   // The guest and its owner.
@@ -29,7 +31,8 @@ public enum FaultKind: String, CaseIterable, Sendable {
       .targetMonitorCutWithinBytes, .sourceMonitorStalls, .targetMonitorStalls,
       .sourceMonitorHalfOpen, .targetMonitorHalfOpen, .sourceKilled, .targetKilled, .targetEnded,
       .strangerAtSource, .strangerAtTarget, .hostFencesSource, .hostFencesTarget, .engineCrashes,
-      .migrationStalls, .migrationVanishes, .migrationCut, .guestPowersOff, .guestPanics:
+      .migrationStalls, .migrationVanishes, .migrationCut, .storageCut, .storageStalls,
+      .storageVanishes, .guestPowersOff, .guestPanics:
       true
     default: false
     }

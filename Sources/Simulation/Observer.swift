@@ -99,6 +99,9 @@ struct Observer {
         qemu.side == .source ? before?.sourceRuns ?? false : before?.targetRuns ?? false
       if !ranBefore { checkWrites(of: qemu, storage, at: now) }
     }
+    if target.isRunning, target.hasOutsideWriter {
+      violate(.noWriteIsLost, "the target runs while its disks have a writable export", at: now)
+    }
     if target.isRunning, let state = target.incoming.state, state.runState != .running,
       before?.targetRuns == false, scenario.options.handOver != .external
     {

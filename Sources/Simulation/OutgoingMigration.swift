@@ -20,6 +20,8 @@ public struct OutgoingMigration: Sendable {
     /// The guest stands; its disks are drained. The main loop is blocked.
     case draining
     case preSwitchover
+    /// Something of the block layer is in flight still. The main loop is blocked.
+    case settling
     /// The last RAM and the device state go out. The main loop is blocked.
     case flushing
     /// Everything is sent; the return path has not said yet whether it loaded.
@@ -50,4 +52,16 @@ public struct OutgoingMigration: Sendable {
   var result = Status.completed
 
   var isUnderway: Bool { !status.isFinal }
+}
+
+/// The steps of the migration thread that wait for time to pass.
+enum MigrationStep {
+  static let chunk = 1
+  static let drained = 2
+  static let continued = 3
+  static let conclude = 4
+  static let cleanUp = 5
+  static let noticeCancel = 6
+  static let cancelConnecting = 7
+  static let passEnd = 8
 }

@@ -7,6 +7,9 @@ enum QEMUCommandName {
   static let migrate = "migrate"
   static let migrateContinue = "migrate-continue"
   static let migrateCancel = "migrate_cancel"
+  static let serverStart = "nbd-server-start"
+  static let exportAdd = "block-export-add"
+  static let driveMirror = "drive-mirror"
   static let pivots = ["block-job-complete", "job-complete"]
 
   /// What a host program sends to resume a target by itself.

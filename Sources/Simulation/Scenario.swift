@@ -1,4 +1,5 @@
 import MigrationEngine
+import QMP
 
 /// One world as it begins, and what is going to happen in it that the session does not decide.
 public struct Scenario: Sendable {
@@ -19,6 +20,12 @@ public struct Scenario: Sendable {
   public var guestAtStart = GuestAtStart.running
   /// Whether the kernel can tell the session who is behind a monitor.
   public var isLocal = true
+  /// Whether the session has a second monitor of the source, for commands out of band.
+  public var hasOutOfBandMonitor = false
+  /// What the host program does before it asks for the migration.
+  public var ordersBeforeStart:
+    [(side: Side, command: String, arguments: JSONObject, after: Span)] = []
+  public var startsAfter = Span.milliseconds(1)
   public var sourceDelay = Span.microseconds(30)
   public var targetDelay = Span.microseconds(30)
   public var migrationDelay = Span.microseconds(30)
@@ -137,12 +144,23 @@ extension Scenario {
   }
 
   private mutating func drawDisks(_ random: inout RandomSource) {
-    for number in 0..<random.below(3) {
-      disks.append((sectors: 8, hasLock: random.chance(1, in: 2)))
-      let attachment = DiskAttachment(node: "disk\(number)", disk: Int(number))
-      source.disks.append(attachment)
-      target.disks.append(attachment)
+    let count = random.below(3)
+    if random.chance(1, in: 2) {
+      shareDisks(Int(count), hasLock: random.chance(1, in: 2))
+      return
     }
+    hasOutOfBandMonitor = random.chance(1, in: 2)
+    let isTakenOver = random.chance(1, in: 3)
+    mirrorDisks(
+      Int(count), takenOver: isTakenOver, serverRuns: isTakenOver || random.chance(1, in: 2),
+      inWriteBlockingMode: random.chance(2, in: 3))
+    options.storage.allowsFastOrder = random.chance(2, in: 3)
+    if random.chance(1, in: 3) {
+      options.storage.syncDeadline = .milliseconds(random.number(in: 1...5_000))
+    }
+    options.storage.policy = random.chance(1, in: 2) ? .fail : .wait
+    options.storage.yankLimit = .milliseconds(random.number(in: 100...3_000))
+    options.storage.drainLimit = .milliseconds(random.number(in: 200...6_000))
   }
 
   private mutating func drawHost(_ random: inout RandomSource) {
@@ -160,9 +178,13 @@ extension Scenario {
       guard let kind = random.pick(FaultKind.allCases) else { continue }
       let repeats = random.chance(1, in: 5) ? 3 : 1
       for _ in 0..<repeats {
+        // A host program takes ownership back where it is told that it may.
+        let offset = Span.milliseconds(random.number(in: 0...5_000))
+        let trigger =
+          kind == .hostHandsBack ? .phase(.undoing, offset) : Self.drawTrigger(&random)
         faults.append(
           Fault(
-            kind, Self.drawTrigger(&random),
+            kind, trigger,
             length: .microseconds(random.pick([500, 50_000, 3_000_000, 70_000_000]) ?? 500),
             bytes: Int(random.below(200))))
       }

@@ -3,18 +3,6 @@ import QMP
 
 // The sending side.
 
-/// The steps of the migration thread that wait for time to pass.
-enum MigrationStep {
-  static let chunk = 1
-  static let drained = 2
-  static let continued = 3
-  static let conclude = 4
-  static let cleanUp = 5
-  static let noticeCancel = 6
-  static let cancelConnecting = 7
-  static let passEnd = 8
-}
-
 extension SimulatedQEMU {
   func isOn(_ capability: String) -> Bool {
     capabilities.contains { $0.name == capability && $0.isOn }
@@ -98,7 +86,7 @@ extension SimulatedQEMU {
     case .awaitingAcknowledgement:
       outgoing.result = .cancelled
       conclude()
-    case .idle, .draining, .flushing, .concluding, .cleaningUp: break
+    case .idle, .draining, .settling, .flushing, .concluding, .cleaningUp: break
     }
   }
 
@@ -229,6 +217,27 @@ extension SimulatedQEMU {
     }
   }
 
+  /// A node could not be flushed: the migration fails, with the guest still on its own disk.
+  mutating func drainFailed() {
+    guard outgoing.stage == .draining else { return }
+    fail(
+      configuration.release == .qemu72 ? nil : "Error in migration completion: Input/output error")
+  }
+
+  /// Whether the switchover waits until nothing of the block layer is in flight.
+  var isWaitingForBlocks: Bool {
+    outgoing.stage == .settling || (outgoing.stage == .idle && isHeldByBlocks)
+  }
+
+  /// Nothing is in flight any more.
+  mutating func blocksSettled() {
+    if outgoing.stage == .settling {
+      sendState()
+    } else {
+      isHeldByBlocks = false
+    }
+  }
+
   /// After QEMU's own drain and flush.
   mutating func disksDrained(after span: Span) { step(MigrationStep.drained, after: span) }
 
@@ -250,8 +259,17 @@ extension SimulatedQEMU {
       fail(configuration.release == .qemu72 ? nil : "Unable to write to socket: Broken pipe")
       return
     }
-    outgoing.stage = .flushing
+    if configuration.release == .qemu100, !blocks.requests.isEmpty {
+      // It inactivates its disks first, and that waits for what is in flight.
+      outgoing.stage = .settling
+      return
+    }
+    sendState()
+  }
+
+  private mutating func sendState() {
     if configuration.release == .qemu100 { inactivateDisks() }
+    outgoing.stage = .flushing
     let state = TravellingState(
       devices: configuration.devices, runState: outgoing.oldRunState ?? .running, guest: guest)
     outgoing.lastChunk = outgoing.remaining + configuration.timing.stateBytes
@@ -326,6 +344,8 @@ extension SimulatedQEMU {
     outgoing.stage = .idle
     effects.append(.closeMigration)
     if outgoing.result == .completed {
+      // 7.2 waits for what is in flight only now, with its main loop.
+      isHeldByBlocks = !blocks.requests.isEmpty
       if runState == .finishMigrate { runState = .postmigrate }
       return
     }

@@ -89,6 +89,8 @@ public struct SimulatedQEMU {
   var monitorReadyAt = MonotonicInstant(nanoseconds: 0)
   /// The migration thread holds the big lock: in-band QMP is dead.
   public internal(set) var isHeldByMigration = false
+  /// The main loop waits for the block layer.
+  public internal(set) var isHeldByBlocks = false
   var busyUntil = MonotonicInstant(nanoseconds: 0)
   /// A command that is not finished yet, such as `blockdev-add` of a node that connects.
   var isDispatching = false
@@ -109,7 +111,8 @@ public struct SimulatedQEMU {
     incoming = IncomingMigration(configuration.incoming)
     guest = SimulatedGuest(
       diskSizes: configuration.disks.map { storage.disks[$0.disk].sectors.count })
-    blocks = BlockLayer(configuration.disks)
+    blocks = BlockLayer(
+      configuration.disks, sizes: configuration.disks.map { storage.disks[$0.disk].sectors.count })
     if configuration.incoming == .none {
       runState = configuration.startsPaused ? .prelaunch : .running
       blocks.isActive = true
@@ -156,7 +159,9 @@ public struct SimulatedQEMU {
 
   // MARK: - Time
 
-  func isMainLoopFree() -> Bool { isAlive && !isHeldByMigration && busyUntil <= now }
+  func isMainLoopFree() -> Bool {
+    isAlive && !isHeldByMigration && !isHeldByBlocks && busyUntil <= now
+  }
 
   mutating func wake(_ timer: Timer, after span: Span) { effects.append(.wake(timer, now + span)) }
 

@@ -66,6 +66,16 @@ extension World {
     case .migrationVanishes:
       guard link.state == .up else { return false }
       link.vanishes = true
+    case .storageCut:
+      guard !storageLink.connections.isEmpty else { return false }
+      cutStorage()
+    case .storageStalls:
+      guard !storageLink.connections.isEmpty, !storageLink.isStalled else { return false }
+      storageLink.isStalled = true
+      schedule(.faultEnds(index), after: fault.length)
+    case .storageVanishes:
+      guard !storageLink.connections.isEmpty else { return false }
+      storageLink.vanishes = true
     case .sourceKilled: return kill(.source)
     case .targetKilled: return kill(.target)
     case .targetEnded: return order(.target, QEMUCommandName.quit)
@@ -95,7 +105,11 @@ extension World {
   }
 
   func faultEnds(_ index: Int) {
-    if scenario.faults[index].kind == .migrationStalls { endStallOfMigration() }
+    switch scenario.faults[index].kind {
+    case .migrationStalls: endStallOfMigration()
+    case .storageStalls: endStallOfStorage()
+    default: break
+    }
   }
 
   /// Everything that is broken is repaired; nothing new breaks.
@@ -103,6 +117,11 @@ extension World {
     hasHealed = true
     log.note("heal", at: now) { "" }
     endStallOfMigration()
+    endStallOfStorage()
+    if storageLink.vanishes {
+      storageLink.vanishes = false
+      cutStorage()
+    }
     if link.vanishes {
       link.vanishes = false
       cutMigration()

@@ -109,7 +109,8 @@ extension World {
       give(.streamUnavailable(stream, failure))
       return
     }
-    guard let index = connect(.session(stream), to: side) else {
+    let monitor = stream == .sourceOutOfBand ? 1 : 0
+    guard let index = connect(.session(stream), to: side, monitor: monitor) else {
       give(.streamUnavailable(stream, .queueFull))
       return
     }
@@ -122,14 +123,17 @@ extension World {
     give(.streamOpened(stream, peer: peer))
   }
 
-  /// Connects a client to a QEMU's first monitor; nil when its queue is full.
-  func connect(_ client: SimulatedStream.Client, to side: Side) -> Int? {
-    guard self[side].takesClient(ofMonitor: 0) else { return nil }
+  /// Connects a client to a QEMU's monitor; nil when its queue is full.
+  func connect(
+    _ client: SimulatedStream.Client, to side: Side, monitor: Int = 0
+  ) -> Int? {
+    guard self[side].takesClient(ofMonitor: monitor) else { return nil }
     let delay = side == .source ? scenario.sourceDelay : scenario.targetDelay
-    streams.append(SimulatedStream(client: client, side: side, monitor: 0, delay: delay))
+    streams.append(
+      SimulatedStream(client: client, side: side, monitor: monitor, delay: delay))
     let index = streams.count - 1
     log.note("connect", at: now, number: UInt64(index)) { "\(client) to \(side)" }
-    give(side, .clientConnected(client: index, monitor: 0))
+    give(side, .clientConnected(client: index, monitor: monitor))
     return index
   }
 

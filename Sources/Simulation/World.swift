@@ -24,6 +24,8 @@ public final class World {
     case linkDelivers(generation: Int, to: Side, MigrationMessage)
     case linkEnds(generation: Int, at: Side)
     case guestWrites
+    case blocks(connection: Int, to: Side, StorageLink.Message)
+    case blocksCut(connection: Int, at: Side)
     case fault(Int)
     case faultEnds(Int)
     case heal
@@ -46,6 +48,7 @@ public final class World {
   public internal(set) var target: SimulatedQEMU
   var streams: [SimulatedStream] = []
   var link: MigrationLink
+  var storageLink: StorageLink
   var host: HostProgram
   var observer: Observer
 
@@ -83,13 +86,15 @@ public final class World {
       side: .target, configuration: scenario.target, storage: storage, random: random.branch())
     link = MigrationLink(
       delay: scenario.migrationDelay, bytesPerSecond: scenario.migrationBytesPerSecond)
+    storageLink = StorageLink(delay: scenario.migrationDelay)
     host = HostProgram(scenario.host)
     observer = Observer(scenario)
     hasStruck = scenario.faults.map { _ in false }
-    session = MigrationSession(
-      configuration: SessionConfiguration(
-        options: scenario.options, sourceMonitor: .unix(path: "/source.qmp"),
-        targetMonitor: .unix(path: "/target.qmp")))
+    var configuration = SessionConfiguration(
+      options: scenario.options, sourceMonitor: .unix(path: "/source.qmp"),
+      targetMonitor: .unix(path: "/target.qmp"))
+    if scenario.hasOutOfBandMonitor { configuration.sourceOutOfBand = .unix(path: "/oob.qmp") }
+    session = MigrationSession(configuration: configuration)
   }
 
   subscript(side: Side) -> SimulatedQEMU { side == .source ? source : target }
@@ -100,8 +105,11 @@ public final class World {
   public func run() -> RunReport {
     observer.begin(source: source, target: target)
     if scenario.guestAtStart == .paused { give(.source, .ownerCommand(QEMUCommandName.stop, [:])) }
+    for order in scenario.ordersBeforeStart {
+      schedule(.qemu(order.side, .ownerCommand(order.command, order.arguments)), after: order.after)
+    }
     for index in scenario.faults.indices { plan(index) }
-    schedule(.request(.start), after: .milliseconds(1))
+    schedule(.request(.start), after: scenario.startsAfter)
     schedule(.guestWrites, after: .milliseconds(3))
     schedule(.heal, after: scenario.healsAt)
     while let (time, happening) = queue.takeNext() {
@@ -142,6 +150,10 @@ public final class World {
     case .linkEnds(let generation, let side):
       if generation == link.generation { give(side, .migrationEnded) }
     case .guestWrites: guestWrites()
+    case .blocks(let connection, let side, let message):
+      blocksArrived(connection, side, message)
+    case .blocksCut(let connection, let side):
+      give(side, .network(.ended(connection: connection)))
     case .fault(let index): strike(index)
     case .faultEnds(let index): faultEnds(index)
     case .heal: heal()
@@ -205,7 +217,7 @@ public final class World {
       observer.carriedOut(
         name, arguments, by: sender, on: side, refused: refused, source: source, target: target,
         at: now)
-    case .network: break
+    case .network(let effect): carryOut(effect, of: side)
     }
   }
 
@@ -215,6 +227,7 @@ public final class World {
       if !streams[index].isHalfOpen { endLater(index, at: .toClient) }
     }
     closeMigration(side)
+    endStorage(of: side)
   }
 
   private func processGone(_ side: Side) {

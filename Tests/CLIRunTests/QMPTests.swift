@@ -69,6 +69,21 @@ struct QMPTests {
     #expect(run.waitForExit() == 0, "\(run.errors)")
   }
 
+  @Test("a reader that has had enough ends the following")
+  func readerGone() throws {
+    let pair = try QEMUPair()
+    let run = try CommandRun(
+      shell: "\"$SWITCHOVER\" qmp \(pair.source.monitorPaths[0]) query-status --events | head -n 2")
+    // Until the reader's end shows in a write.
+    #expect(
+      try run.wait { _ in
+        try pair.source.monitor.execute("stop")
+        try pair.source.monitor.execute("cont")
+        return !run.isRunning
+      })
+    #expect(run.waitForExit() == 0, "\(run.errors)")
+  }
+
   @Test("a monitor's end while events are followed is told")
   func monitorEnds() throws {
     let pair = try QEMUPair()

@@ -22,13 +22,12 @@ func listenOnLoopback(family: Int32 = AF_INET) throws -> (Descriptor, UInt16) {
   try checked(.listen) { listen(descriptor.number, 8) }
   var bound = sockaddr_in6()
   var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
-  try checked(.getSocketName) {
-    withUnsafeMutablePointer(to: &bound) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        getsockname(descriptor.number, $0, &length)
-      }
+  let named = withUnsafeMutablePointer(to: &bound) { pointer in
+    pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+      getsockname(descriptor.number, $0, &length)
     }
   }
+  try #require(named == 0)
   // The port is at the same place in both families.
   return (descriptor, UInt16(bigEndian: bound.sin6_port))
 }

@@ -8,11 +8,18 @@ import Platform
 final class Client {
   let connection: SSHConnection
   private(set) var notices: [SSHNotice] = []
-  private(set) var stepCount = 0
+  /// What stands between the connection and its server and must be carried on as well.
+  private var relay: Relay?
 
   init(_ configuration: SSHConfiguration, socket: Descriptor? = nil) throws {
     connection = try SSHConnection(
       socket: socket ?? connect(to: configuration.port), configuration: configuration, at: now())
+  }
+
+  /// A connection through `relay`.
+  convenience init(_ configuration: SSHConfiguration, through relay: Relay) throws {
+    try self.init(configuration, socket: relay.clientEnd())
+    self.relay = relay
   }
 
   /// A connection to `server` that has logged in.
@@ -40,12 +47,13 @@ final class Client {
       wait = min(
         wait, Int32(clamping: max(0, ((deadline - now()).nanoseconds + 999_999) / 1_000_000)))
     }
+    entries += relay?.entries ?? []
     poll(&entries, nfds_t(entries.count), wait)
+    relay?.carry()
     step()
   }
 
   func step() {
-    stepCount += 1
     notices += connection.step(at: now())
   }
 

@@ -189,6 +189,11 @@ final class Server {
 
   var log: String { readFile("\(directory.path)/log") }
 
+  /// How many lines of the log contain `text`.
+  func logCount(_ text: String) -> Int {
+    log.split(whereSeparator: \.isNewline).count { $0.contains(text) }
+  }
+
   private static func start(
     _ directory: TemporaryDirectory, _ options: [String], _ hostKeys: [String],
     _ authorized: String

@@ -39,6 +39,27 @@ struct WorldTests {
     #expect(world.target.runState == .paused)
   }
 
+  @Test(
+    "two local disks arrive whole, in every order",
+    arguments: SimulatedRelease.allCases, HandOverMode.allCases)
+  func localDisks(release: SimulatedRelease, handOver: HandOverMode) throws {
+    for isFast in [true, false] {
+      for isTakenOver in [true, false] {
+        var scenario = Scenario(release: release)
+        scenario.options.handOver = handOver
+        scenario.options.storage.allowsFastOrder = isFast
+        scenario.mirrorDisks(2, takenOver: isTakenOver, serverRuns: isTakenOver)
+        let world = World(scenario, seed: 1)
+        let report = world.run()
+        #expect(report.violations.isEmpty, "\(report.violations)")
+        #expect(report.conclusion?.end == .completed)
+        #expect(world.target.isRunning && !world.source.isRunning)
+        #expect(!world.target.hasOutsideWriter)
+        #expect(world.target.guest.lastNumber > 0, "the guest wrote")
+      }
+    }
+  }
+
   @Test("one seed is one story, told twice")
   func sameSeedSameLog() {
     for seed in UInt64(1)...40 {

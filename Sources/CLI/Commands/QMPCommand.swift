@@ -130,7 +130,8 @@ struct QMPCommand: ParsableCommand {
     while left > 0 {
       switch try loop.nextEvent() {
       case .monitorEvent(let name, let data, let microseconds):
-        writeAll(Self.line(name, data, microseconds) + "\n", to: STDOUT_FILENO)
+        let line = Self.line(name, data, microseconds)
+        guard writeAll(line + "\n", to: STDOUT_FILENO) else { return }
         left -= 1
       case .monitorClosed(_, let text):
         throw CommandFailure(status: 1, text: text)

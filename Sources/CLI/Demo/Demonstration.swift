@@ -4,7 +4,7 @@ import Glibc
 /// A guest that ticks moves between two QEMUs, and tells what it noticed.
 final class Demonstration {
   /// The guest's memory, and the part of it that the guest keeps changing, MiB.
-  private static let (mebibytes, busyMebibytes) = (128, UInt32(32))
+  private static let (mebibytes, busyMebibytes) = (64, UInt32(32))
   /// What the guest has beyond that.
   ///
   /// Without KVM a QEMU before 9.0 loses writes of the guest while memory travels, unless the size
@@ -13,7 +13,7 @@ final class Demonstration {
   private static let oddKibibytes = 8
   /// Slow enough to be watched; the last part of the memory goes as fast as it can all the same.
   private static let bytesPerSecond: UInt64 = 32 << 20
-  private static let downtimeLimitMilliseconds: UInt32 = 10
+  private static let downtimeLimitMilliseconds: UInt32 = 5
   private static let ticksPerSecond: UInt32 = 1000
   private static let pagesPerTick: UInt32 = 4
   /// The guest runs for so many ticks before the first move, so that there is something to carry.

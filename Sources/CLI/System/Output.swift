@@ -1,7 +1,8 @@
 import Glibc
 
-/// Writes everything, waiting where it has to; a reader that is gone is no error.
-func writeAll(_ text: String, to descriptor: Int32) {
+/// Writes everything, waiting where it has to; false where nobody takes it.
+@discardableResult
+func writeAll(_ text: String, to descriptor: Int32) -> Bool {
   var rest = Array(text.utf8)[...]
   while !rest.isEmpty {
     let count = rest.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
@@ -10,9 +11,10 @@ func writeAll(_ text: String, to descriptor: Int32) {
     } else if errno == EAGAIN {
       _ = waitForDescriptors([(descriptor, Int16(POLLOUT))], timeoutMilliseconds: -1)
     } else if errno != EINTR {
-      return
+      return false
     }
   }
+  return true
 }
 
 /// One of the two standard streams, which never holds up a migration.

@@ -2,8 +2,7 @@
  * One libssh2 session with everything around it that libssh2 would otherwise decide by itself: its
  * memory, its socket calls, and its signatures by somebody else.
  *
- * - Memory: counted against a limit, handed out zeroed, wiped when freed, and given back whole at
- *   the end, whatever libssh2 forgot or would free twice after an error.
+ * - Memory: counted against a limit, handed out zeroed, wiped when freed, and never freed twice.
  * - Receiving: never more than a budget that the owner grants for one turn, so that a peer that
  *   never stops sending cannot keep the caller in a loop.
  * - Sending: always accepted into a queue. libssh2 can hold one half-sent packet for a whole
@@ -17,6 +16,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* What each piece of memory costs beside its size: its place in the table, and the C library's. */
+#define SSH_BLOCK_OVERHEAD ((size_t)48)
 
 /* Where a signature by somebody else (an agent) stands. */
 enum ssh_signature_state {
@@ -54,12 +56,14 @@ typedef struct ssh_transport {
   size_t memory_limit;
   bool memory_exceeded;
   struct ssh_block *_Nullable blocks;
+  size_t block_count;
+  size_t block_capacity;
 
   /* Whether the handshake was begun and not finished; the owner keeps it. */
   bool handshaking;
   /* Set when the connection is lost: nothing is sent or received; what has arrived stays. */
   bool muted;
-  /* Set for the end: libssh2 meets an end of file, and nothing is freed one by one. */
+  /* Set for the end: libssh2 meets an end of file and comes to its own. */
   bool severed;
 
   /* The peer's own word for ending the session, printable ASCII only. */
@@ -84,8 +88,8 @@ typedef struct ssh_transport {
 ssh_transport *_Nullable ssh_transport_create(int descriptor, size_t memory_limit,
                                               size_t output_limit);
 
-/* Frees the session without a word to the peer and gives all memory back. NULL is allowed. The
- * descriptor stays open: it is the caller's. */
+/* Frees the session without a word to the peer. NULL is allowed. The descriptor stays open: it is
+ * the caller's. */
 void ssh_transport_destroy(ssh_transport *_Nullable transport);
 
 /* Sends what is queued, as far as the socket takes it. 0, or the errno that ends the connection. */
