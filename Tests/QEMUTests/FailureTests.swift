@@ -12,7 +12,7 @@ extension RealQEMUs {
       ["unix", "tcp"])
     func refusedSocket(version: QEMUVersion, kind: String) throws {
       let situation = try Situation(version)
-      let path = situation.pair.directory.file("nobody.sock")
+      let path = situation.directory.file("nobody.sock")
       let migration = try situation.migration(.SWO_HAND_OVER_BEFORE_RESUME) {
         $0.uri = kind == "unix" ? "unix:\(path)" : "tcp:127.0.0.1:1"
         $0.incomingURI = situation.pair.migrationAddress

@@ -11,7 +11,7 @@ struct RealQEMUs {}
 /// A pair of real QEMUs before a migration, and the proofs of who has the guest after it.
 final class Situation {
   let pair: QEMUPair
-  private let settings: [Side: [String: JSONValue]]
+  private var settings: [Side: [String: JSONValue]] = [:]
   /// Between source and target on the migration's way, if there is one.
   private(set) var relay: Relay?
 
@@ -19,13 +19,17 @@ final class Situation {
     var options = QEMUPair.Options(version)
     change(&options)
     pair = try QEMUPair(options)
-    settings = [
-      .source: try pair.source.migrationSettings, .target: try pair.target.migrationSettings,
-    ]
+    try rememberSettings()
+  }
+
+  /// What both have now is what they must have in the end.
+  func rememberSettings() throws {
+    for side in Side.allCases { settings[side] = try pair.process(side).migrationSettings }
   }
 
   var source: QEMUProcess { pair.source }
   var target: QEMUProcess { pair.target }
+  var directory: TemporaryDirectory { pair.directory }
 
   /// The migration of this pair; the source is kept unless told otherwise.
   func migration(
@@ -59,6 +63,13 @@ final class Situation {
     try source.monitor.execute("migrate-set-parameters", ["max-bandwidth": .integer(1 << 40)])
   }
 
+  /// The guest obeys and is stopped by QEMU for it; then QEMU may send at full rate.
+  func letTransferEnd(afterCommand command: GuestCommand) throws {
+    try source.serial.send(command)
+    try source.monitor.waitForEvent("STOP")
+    try source.monitor.execute("migrate-set-parameters", ["max-bandwidth": .integer(1 << 40)])
+  }
+
   /// Starts a migration and returns when its RAM travels.
   func startTransfer(_ migration: MigrationUnderTest) throws {
     try migration.start()
@@ -79,25 +90,37 @@ final class Situation {
     settings.downtimeLimit = (2_000_000, 0)
   }
 
-  /// Starts a migration of a `heavyGuest` by a relay and returns when the library knows of the STOP;
-  /// the source then sends for seconds, unless the relay is made faster.
-  func startBlackout(_ migration: MigrationUnderTest) throws {
+  /// Starts a migration of a `heavyGuest` by a relay; its source then sends for seconds after STOP,
+  /// unless the relay is made faster.
+  func startHeavyTransfer(_ migration: MigrationUnderTest) throws {
     relay?.change(.forward) { $0.bytesPerSecond = 4 << 20 }
     // All its memory has to be in use.
     guard source.serial.waitForTicks(600, upTo: .seconds(60)) else {
       throw HarnessError("the guest does not tick")
     }
     try migration.start()
+    try migration.pump(untilPhase: .SWO_PHASE_TRANSFERRING)
+  }
+
+  /// The same, and returns when the library knows of the STOP.
+  func startBlackout(_ migration: MigrationUnderTest) throws {
+    try startHeavyTransfer(migration)
     try migration.pump(untilPhase: .SWO_PHASE_SWITCHING_OVER)
-    try source.monitor.waitForEvent("STOP")
   }
 
   /// Puts a relay on the migration's way; to be called before `migration`.
   func useRelay() throws -> Relay {
     let relay = try Relay(
-      listeningOn: .unix(pair.directory.file("relay.sock")), forwardingTo: pair.migrationEndpoint)
+      listeningOn: .unix(directory.file("relay.sock")), forwardingTo: pair.migrationEndpoint)
     self.relay = relay
     return relay
+  }
+
+  /// Puts a relay before a side's monitor; the kernel then names no QEMU as the library's peer.
+  func monitorRelay(to side: Side) throws -> Relay {
+    try Relay(
+      listeningOn: .unix(directory.file("\(side)-monitor-relay.sock")),
+      forwardingTo: .unix(pair.process(side).monitorPaths[0]))
   }
 
   /// Holds what the source sends, up to what the relay's queue takes: a source without
@@ -173,6 +196,10 @@ final class Situation {
       do {
         let now = try process.migrationSettings
         let changed = now.filter { $0.value != settings[side]?[$0.key] }
+        // A target whose migration has failed ends by itself, now or in a moment.
+        if changed != [:], side == .target, process.waitForExit(upTo: .seconds(5)) != nil {
+          continue
+        }
         #expect(changed == [:], "\(side)", sourceLocation: sourceLocation)
       } catch {
         #expect(
@@ -225,4 +252,9 @@ extension QEMUProcess {
       return settings
     }
   }
+}
+
+extension Relay {
+  /// Where it listens, as the C interface takes it.
+  var address: String { endpoint.migrationAddress }
 }
