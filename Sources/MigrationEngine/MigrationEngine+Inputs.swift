@@ -63,6 +63,8 @@ extension MigrationEngine {
     _ effects: inout [EngineEffect]
   ) {
     awaited.remove(command, side)
+    // What a connection took with it is said again on the next one.
+    if reply == .lost, phase == .finishing || phase == .undoing { self[side].isDismissed = false }
     if case .answered(let answer) = reply {
       ledger.roundTripMeasured(side, roundTrip)
       answered(side, answer, &effects)

@@ -369,7 +369,7 @@ extension MigrationEngine {
 
   private enum FinishingStep {
     static let endingMirrors = 0
-    static let leaving = 1
+    static let dismissing = 1
   }
 
   /// How long the order of things may take once the guest runs.
@@ -383,35 +383,32 @@ extension MigrationEngine {
     alarms.set(.step, now + Self.finishingLimit)
   }
 
-  /// The last commands to the source: it ends, or gets its settings back.
-  private mutating func leaveSource(_ effects: inout [EngineEffect]) {
-    step = FinishingStep.leaving
-    guard source.isConnected else { return }
-    if sourceIsToQuit {
-      ask(.quit, .source, &effects)
-    } else {
-      putBack(.source, &effects)
-    }
-  }
-
-  /// Whether the target has its settings back, or cannot be told any more.
-  private mutating func targetIsSettled(_ effects: inout [EngineEffect]) -> Bool {
+  /// The target gets its settings back; answers whether that is done, or cannot be done any more.
+  private mutating func dismissTarget(_ effects: inout [EngineEffect]) -> Bool {
     guard target.isConnected else { return target.isProvenDead || target.isOutOfReach }
-    if !restoreSent {
-      restoreSent = true
-      putBack(.target, &effects)
-    }
+    putBack(.target, &effects)
     return awaited.isEmpty(.target)
   }
 
-  /// Whether the source has ended, or been left as it was wanted, or cannot be told any more.
-  private var sourceIsSettled: Bool {
-    if source.hasEnded || source.isOutOfReach { return true }
-    return source.isConnected && !sourceIsToQuit && awaited.isEmpty(.source)
+  /// The source ends, or gets its settings back; answers whether that is done, or cannot be done any
+  /// more.
+  private mutating func dismissSource(_ effects: inout [EngineEffect]) -> Bool {
+    guard source.isConnected else { return source.hasEnded || source.isOutOfReach }
+    guard sourceIsToQuit else {
+      putBack(.source, &effects)
+      return awaited.isEmpty(.source)
+    }
+    if !source.isDismissed {
+      source.isDismissed = true
+      ask(.quit, .source, &effects)
+    }
+    return false
   }
 
-  /// Gives a side the settings that it had before.
+  /// Gives a side the settings that it had before, once.
   mutating func putBack(_ side: Side, _ effects: inout [EngineEffect]) {
+    guard !self[side].isDismissed else { return }
+    self[side].isDismissed = true
     let settings = side == .source ? sourceSettings : targetSettings
     for command in settings?.restoringCommands ?? [] { ask(command, side, &effects) }
   }
@@ -426,7 +423,7 @@ extension MigrationEngine {
 
   mutating func decideFinishing(_ effects: inout [EngineEffect]) -> MigrationPhase {
     let isOver = alarms.takeDue(.step, at: now)
-    let targetIsSettled = targetIsSettled(&effects)
+    let targetIsDone = dismissTarget(&effects)
     if step == FinishingStep.endingMirrors {
       let mayComeBack = !source.isConnected && !source.isOutOfReach && !source.isProvenDead
       if mayComeBack, !isOver { return .finishing }
@@ -434,12 +431,12 @@ extension MigrationEngine {
       guard areEnded || isOver else { return .finishing }
       if !areEnded { effects.append(.warn(leftovers)) }
       alarms.set(.step, now + Self.finishingLimit)
-      leaveSource(&effects)
+      step = FinishingStep.dismissing
       return decideFinishing(&effects)
     }
-    if !isOver {
-      guard targetIsSettled, sourceIsSettled else { return .finishing }
-    } else if sourceIsToQuit && !source.hasEnded {
+    let sourceIsDone = dismissSource(&effects)
+    guard isOver || targetIsDone && sourceIsDone else { return .finishing }
+    if isOver, sourceIsToQuit, !source.hasEnded {
       effects.append(
         .warn("source's QEMU did not take 'quit'; end it before anybody resumes it"))
     }

@@ -256,13 +256,15 @@ extension MigrationEngine {
   // MARK: - Our settings
 
   private mutating func restore(_ effects: inout [EngineEffect]) -> MigrationPhase {
-    if !restoreSent {
-      restoreSent = true
-      for side in Side.allCases where settingsMayChange(side) { putBack(side, &effects) }
-    }
-    let isWaiting = Side.allCases.contains { !awaited.isEmpty($0) && self[$0].isConnected }
+    for side in Side.allCases where settingsMayChange(side) { putBack(side, &effects) }
+    let isAnswering = Side.allCases.contains { !awaited.isEmpty($0) && self[$0].isConnected }
+    // A target that is gone is not coming back; a source that keeps the guest may.
+    let isLostFromSight = !source.isConnected && !source.isOutOfReach && !source.isDismissed
+    let isWaiting =
+      isAnswering || isLostFromSight && sourceSettings?.hasSomethingToRestore == true
     if isWaiting, !alarms.takeDue(.step, at: now) { return .undoing }
-    return conclude(&effects)
+    conclusion = failureConclusion()
+    return .ended
   }
 
   /// QEMU must not be told anything else while its migration runs.
@@ -275,10 +277,6 @@ extension MigrationEngine {
 
   /// The end; whoever can be reached has its settings back before that.
   private mutating func conclude(_ effects: inout [EngineEffect]) -> MigrationPhase {
-    guard restoreSent else {
-      return advance(to: UndoStep.restoring, limit: Self.quitLimit, &effects)
-    }
-    conclusion = failureConclusion()
-    return .ended
+    advance(to: UndoStep.restoring, limit: Self.quitLimit, &effects)
   }
 }

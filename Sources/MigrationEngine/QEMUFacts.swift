@@ -6,6 +6,8 @@ struct QEMUFacts: Sendable {
   var outOfBandIsReady = false
   /// Why its monitor was given up; nil while it is connected or being tried.
   var trouble: MonitorTrouble?
+  /// At the end it was told what is left for it: its settings, or to quit.
+  var isDismissed = false
   /// It was told to `quit`, and said that it will.
   var quitAccepted = false
   /// SHUTDOWN: its guest powered off, or was ended by somebody.
