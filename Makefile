@@ -27,9 +27,14 @@ BUDGET_build := 360
 BUDGET_lint := 60
 BUDGET_tidy := 60
 BUDGET_unit := 180
+BUDGET_sim := 240
 BUDGET_qemu := 900
+BUDGET_c := 200
+BUDGET_perl := 600
+BUDGET_perl-taint := 180
 
-# Each kind of build keeps its files apart: .build (tests), .build-release, .build-asan, .build-tsan.
+# Each kind of build keeps its files apart: .build (tests), .build-release, .build-tools, .build-asan,
+# .build-tsan.
 RELEASE := .build-release
 OUT := $(RELEASE)/out
 
@@ -56,14 +61,15 @@ help: ## This list
 .PHONY: deps
 deps: ## Install what is missing to build and test (apt-get; asks for sudo unless root)
 	packaging/scripts/install-dependencies
-	@for place in .build $(RELEASE); do swift package --scratch-path $$place resolve; done
+	@for place in .build $(RELEASE) .build-tools; do swift package --scratch-path $$place resolve; done
 
 .PHONY: build
 build: library command ## Build the release library and command line into .build-release/out
 
 .PHONY: library
 library:
-	swift build $(RELEASE_FLAGS) --product switchover $(LIBRARY_FLAGS)
+	@echo "building libswitchover.so $(VERSION)"
+	@swift build $(RELEASE_FLAGS) --product switchover $(LIBRARY_FLAGS)
 	@mkdir -p $(OUT)/lib
 	cp $(RELEASE)/release/libswitchover.so $(OUT)/lib/libswitchover.so.$(VERSION)
 	ln -sf libswitchover.so.$(VERSION) $(OUT)/lib/$(SONAME)
@@ -72,14 +78,33 @@ library:
 # The command line is linked to the library of the step before, never to a second copy of the core.
 .PHONY: command
 command: library
-	SWO_SHARED=1 swift build $(RELEASE_FLAGS) --product switchover-cli $(HARDENING) \
+	@echo "building the command line"
+	@SWO_SHARED=1 swift build $(RELEASE_FLAGS) --product switchover-cli $(HARDENING) \
 	  -Xlinker -L$(OUT)/lib
 	@mkdir -p $(OUT)/bin
 	cp $(RELEASE)/release/switchover-cli $(OUT)/bin/switchover
 
 .PHONY: demo
-demo: build ## Watch a guest move between two real QEMUs, there and back
+demo: ## Install what is missing, then migrate a guest there and back and show its blackout
+	@$(MAKE) deps
+	@$(MAKE) build
 	@LD_LIBRARY_PATH=$(OUT)/lib $(OUT)/bin/switchover demo
+
+# The Perl module is built beside its sources, against the library where it was just built.
+PERL_BUILD := .build-perl
+
+.PHONY: perl-module
+perl-module: library ## Build the Perl module into .build-perl
+	@mkdir -p $(PERL_BUILD)
+	cp -a bindings/perl/Makefile.PL bindings/perl/typemap bindings/perl/Switchover.xs \
+	  bindings/perl/lib $(PERL_BUILD)
+	$(call pkg_config,$(CURDIR),$(CURDIR)/$(OUT)/lib,$(CURDIR)/include) \
+	  > $(PERL_BUILD)/libswitchover.pc
+	cd $(PERL_BUILD) && PKG_CONFIG_PATH=. perl Makefile.PL OPTIMIZE='-O2 -Wall -Werror' && $(MAKE)
+
+# The pkg-config file: prefix, folder of the library, folder of the header.
+pkg_config = sed -e 's|@PREFIX@|$(1)|' -e 's|@LIBDIR@|$(2)|' -e 's|@INCLUDEDIR@|$(3)|' \
+  -e 's|@VERSION@|$(VERSION)|' packaging/libswitchover.pc.in
 
 .PHONY: install
 install: ## Install what was built: DESTDIR= PREFIX= BINDIR= LIBDIR= INCLUDEDIR= DOCDIR=
@@ -92,8 +117,7 @@ install: ## Install what was built: DESTDIR= PREFIX= BINDIR= LIBDIR= INCLUDEDIR=
 	ln -sf libswitchover.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libswitchover.so
 	$(INSTALL) -m 644 include/switchover.h $(DESTDIR)$(INCLUDEDIR)
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	  -e 's|@VERSION@|$(VERSION)|' packaging/libswitchover.pc.in \
+	$(call pkg_config,$(PREFIX),$(LIBDIR),$(INCLUDEDIR)) \
 	  > $(DESTDIR)$(LIBDIR)/pkgconfig/libswitchover.pc
 	$(INSTALL) -m 644 $(wildcard bindings/c/examples/*.c) $(DESTDIR)$(DOCDIR)/examples
 
@@ -108,12 +132,14 @@ group = Tests/Support/run-group $(1) $(BUDGET_$(1))
 
 # `unit` is whatever no other part runs, so that no test is forgotten.
 TIDY_TESTS := TidyTests
-QEMU_TESTS := QEMUHarnessTests|QEMUTests|CLIRunTests
-OTHER_THAN_UNIT := $(TIDY_TESTS)|$(QEMU_TESTS)
+QEMU_TESTS := QEMUHarnessTests|QEMUTests|SimulationQEMUTests|StorageTests|CLIRunTests
+C_TESTS := ABITests
+SIM_TESTS := SimulationTests
+OTHER_THAN_UNIT := $(TIDY_TESTS)|$(SIM_TESTS)|$(QEMU_TESTS)|$(C_TESTS)
 swift_test = swift test --skip-build --disable-xctest --no-parallel
 only = --filter '^($(1))\..*$(SWO_TEST_FILTER)'
 
-PARTS := lint tidy unit qemu
+PARTS := lint tidy unit sim qemu c perl perl-taint
 
 .PHONY: test
 test: ## Install what is missing, then check
@@ -144,11 +170,48 @@ unit: build-tests ## Every module by itself
 	@$(call group,unit) swift $(swift_test) --filter '$(or $(SWO_TEST_FILTER),.)' \
 	  --skip '^($(OTHER_THAN_UNIT))\.'
 
+.PHONY: sim
+sim: build-tests ## Simulated worlds with faults
+	@$(call group,sim) swift $(swift_test) $(call only,$(SIM_TESTS))
+
 .PHONY: qemu
 qemu: build-tests ## Pairs of real QEMUs
 	@$(call group,qemu) swift $(swift_test) $(call only,$(QEMU_TESTS))
 
-# --- Slower ways to run the same tests -----------------------------------------------------------
+.PHONY: c
+c: build build-tests ## C programs and the built library, as others meet it
+	@$(call group,c) swift $(swift_test) $(call only,$(C_TESTS))
+
+# The tests that need a whole stack run it under taint mode themselves.
+PERL_TESTS := $(wildcard bindings/perl/t/*.t)
+prove = prove -v $(1) -I$(PERL_BUILD)/blib/lib -I$(PERL_BUILD)/blib/arch -Ibindings/perl/t/lib \
+  -Ibindings/perl/t/stack/lib
+
+.PHONY: perl
+perl: perl-module ## The Perl module, and the stack that it is tested in
+	@$(call group,perl) tap $(call prove,) $(PERL_TESTS)
+
+.PHONY: perl-taint
+perl-taint: perl-module ## The Perl module under taint mode
+	@$(call group,perl-taint) tap $(call prove,-T) $(filter-out %/valgrind.t,$(filter-out \
+	  bindings/perl/t/stack-%,$(PERL_TESTS)))
+
+# --- Slower ways ---------------------------------------------------------------------------------
+
+# How much a campaign tries: worlds for the simulation, seconds for the fuzzer.
+LONG_SEEDS ?= 1..200000
+LONG_SECONDS ?= 1800
+
+.PHONY: long
+long: ## Campaigns: simulated worlds (LONG_SEEDS=FIRST..LAST), then the fuzzer (LONG_SECONDS=)
+	swift build -c release --scratch-path .build-tools --product switchover-sim
+	.build-tools/release/switchover-sim --seeds $(LONG_SEEDS)
+	Tests/Fuzz/run $(LONG_SECONDS)
+
+.PHONY: bench
+bench: ## Figures beside those of other ways in the same run; BENCH= chooses (see its source)
+	swift build -c release --scratch-path .build-tools --product switchover-bench
+	.build-tools/release/switchover-bench $(BENCH)
 
 .PHONY: asan
 asan: ## The unit tests with the address sanitizer

@@ -80,16 +80,25 @@ let package = Package(
     .target(name: "CBenchmarks", path: "Tests/Support/CBenchmarks"),
     .executableTarget(
       name: "switchover-bench",
-      dependencies: ["CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP"],
+      dependencies: [
+        "CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP",
+      ],
       path: "Tests/Benchmarks", swiftSettings: strict),
+    .testTarget(
+      name: "StorageTests",
+      dependencies: ["DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI"]),
     .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(
       name: "MigrationSessionTests", dependencies: ["MigrationSession", "MigrationEngine", "QMP"]),
     .testTarget(
       name: "SimulationTests",
-      dependencies: ["Simulation", "MigrationEngine", "MigrationSession", "QMP", "QEMUHarness"]),
+      dependencies: ["Simulation", "MigrationEngine", "MigrationSession", "QMP"]),
+    .testTarget(
+      name: "SimulationQEMUTests",
+      dependencies: ["Simulation", "MigrationEngine", "QMP", "QEMUHarness", "DemoGuest"]),
     .testTarget(name: "TidyTests"),
+    .testTarget(name: "ABITests", dependencies: ["QEMUHarness"], exclude: ["Programs"]),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
     .testTarget(
       name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),

@@ -50,10 +50,11 @@ public enum Command: Hashable, Sendable {
   case blockExportAdd(id: String, node: String, name: String)
   case blockdevAdd(node: String, address: NBDAddress, exportName: String)
   case blockdevDel(node: String)
-  case blockdevMirror(job: String, device: String, target: String, speed: UInt64)
+  case blockdevMirror(
+    job: String, device: String, target: String, speed: UInt64, writeBlocking: Bool)
   case driveMirror(
     job: String, device: String, address: NBDAddress, exportName: String, node: String,
-    speed: UInt64)
+    speed: UInt64, writeBlocking: Bool)
   /// Makes a running mirror write-blocking (8.2+).
   case blockJobChange(job: String)
   case blockJobCancel(job: String, force: Bool)

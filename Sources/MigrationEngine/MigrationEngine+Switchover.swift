@@ -236,7 +236,7 @@ extension MigrationEngine {
     case .notOffered, .offered, .handedBack:
       break
     }
-    _ = endMirrorsByForce(takenOverToo: true, &effects)
+    _ = endMirrors(takenOverToo: true, &effects)
     watchExternally(&effects)
     return .handingOver
   }
@@ -427,7 +427,7 @@ extension MigrationEngine {
     if step == FinishingStep.endingMirrors {
       let mayComeBack = !source.isConnected && !source.isOutOfReach && !source.isProvenDead
       if mayComeBack, !isOver { return .finishing }
-      let areEnded = endMirrorsByForce(takenOverToo: true, &effects)
+      let areEnded = endMirrors(takenOverToo: true, &effects)
       guard areEnded || isOver else { return .finishing }
       if !areEnded { effects.append(.warn(leftovers)) }
       alarms.set(.step, now + Self.finishingLimit)

@@ -35,7 +35,7 @@ extension MigrationEngine {
     case UndoStep.settling: return settleSource(&effects)
     case UndoStep.endingTarget: return endTarget(&effects)
     case UndoStep.resuming: return resumeSource(&effects)
-    case UndoStep.endingMirrors: return endMirrors(&effects)
+    case UndoStep.endingMirrors: return endOurMirrors(&effects)
     default: return restore(&effects)
     }
   }
@@ -80,12 +80,20 @@ extension MigrationEngine {
       noteWhySourceFailed()
       return advance(to: UndoStep.endingTarget, limit: Self.quitLimit, &effects)
     }
-    if !cancelSent, cancelIsSafe, !isCancelledElsewhere {
+    if !cancelSent, cancelIsSafe, !isCancelledElsewhere, mirrorsAreOutOfTheWay(&effects) {
       cancelSent = true
       ask(.migrateCancel, .source, &effects)
     }
     if undoPollIsDue() { poll(.queryMigrate, .source, &effects) }
     return .undoing
+  }
+
+  /// A cancel ends the target's QEMU, and its NBD server with it: a mirror that writes at that moment
+  /// breaks, and QEMU 10.0 was seen to die of it. So mirrors end first, while their server is there.
+  private mutating func mirrorsAreOutOfTheWay(_ effects: inout [EngineEffect]) -> Bool {
+    guard !mirrors.isEmpty, target.isConnected else { return true }
+    if !alarms.isSet(.drain) { alarms.set(.drain, now + storage.drainLimit) }
+    return endMirrors(takenOverToo: false, &effects) || alarms.takeDue(.drain, at: now)
   }
 
   /// After the STOP of the switchover nothing cancels (I4); the status then decides by itself.
@@ -177,7 +185,7 @@ extension MigrationEngine {
     guard source.isConnected else { return .undoing }
     if source.status == .completed, sourceResumption == .notTried {
       // A source that runs on with a mirror to a dead target hangs at its first write.
-      guard endMirrorsByForce(takenOverToo: true, &effects) else {
+      guard endMirrors(takenOverToo: true, &effects) else {
         yankBeforeResuming(&effects)
         return alarms.takeDue(.step, at: now) ? conclude(&effects) : .undoing
       }
@@ -246,8 +254,8 @@ extension MigrationEngine {
     effects.append(.sendOutOfBand(.yank(nodes: yankableNodes), to: .source))
   }
 
-  private mutating func endMirrors(_ effects: inout [EngineEffect]) -> MigrationPhase {
-    let areEnded = endMirrorsByForce(takenOverToo: false, &effects)
+  private mutating func endOurMirrors(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    let areEnded = endMirrors(takenOverToo: false, &effects)
     guard areEnded || alarms.takeDue(.step, at: now) else { return .undoing }
     if !areEnded { effects.append(.warn(leftovers)) }
     return advance(to: UndoStep.restoring, limit: Self.quitLimit, &effects)

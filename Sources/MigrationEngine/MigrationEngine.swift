@@ -67,8 +67,8 @@ public struct MigrationEngine: Sendable {
   var preSwitchoverStep = 0
   var modeChangeAsked = false
   var yankSent = false
-  /// Indices of the mirrors that were told to end by force.
-  var forceSent: [Int] = []
+  /// The mirrors that were told to end.
+  var endingSince: [(index: Int, since: MonotonicInstant, way: MirrorEnding)] = []
   var lastMirrorPoll: MonotonicInstant?
 
   enum SourceResumption: Hashable, Sendable {

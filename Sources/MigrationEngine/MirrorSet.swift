@@ -84,12 +84,19 @@ struct MirrorSet: Sendable {
   /// No mirror of the source writes to the target any more, nor waits for it.
   var haveAllEnded: Bool { mirrors.allSatisfy { !$0.isLive && !$0.isConcluded } }
 
-  /// The first mirror that failed or vanished, in words.
+  /// Mirrors that ended in sync are as they should be from here on: we told them to end.
+  ///
+  /// One that ends before is as bad as a failed one: the guest's later writes are on the source alone (I3).
+  var areToldToEnd = false
+
+  /// The first mirror that failed, vanished or ended too early, in words.
   var failure: String? {
     for mirror in mirrors {
       switch mirror.state {
       case .failed(let text): return "mirror of '\(mirror.disk.device)' failed: \(text)"
       case .gone: return "mirror of '\(mirror.disk.device)' vanished: somebody else ended it"
+      case .endedInSync where !areToldToEnd:
+        return "mirror of '\(mirror.disk.device)' was ended by somebody else before the switchover"
       case .absent, .running, .ready, .endedInSync: continue
       }
     }

@@ -90,14 +90,23 @@ extension RecoveryEngine {
     _ deed: RecoveryDeed, _ effects: inout [EngineEffect]
   ) -> RecoveryProgress {
     if !deedIsBegun {
+      // A deed rests on the last look.
+      guard self[deed.side].isConnected, !source.hasChanged, !target.hasChanged else {
+        return .lookAgain
+      }
       deedIsBegun = true
       replies = [:]
       alarms.set(.step, now + Self.deedLimit)
       begin(deed, &effects)
     }
-    let progress = progress(of: deed, &effects)
-    guard progress == .pending, alarms.takeDue(.step, at: now) else { return progress }
-    return .failed("\(deed.words) took too long")
+    var progress = progress(of: deed, &effects)
+    if progress == .pending, alarms.takeDue(.step, at: now) {
+      progress = .failed("\(deed.words) took too long")
+    }
+    if progress != .pending {
+      for alarm in [Alarms.Kind.step, .poll, .yank] { alarms.clear(alarm) }
+    }
+    return progress
   }
 
   private mutating func begin(_ deed: RecoveryDeed, _ effects: inout [EngineEffect]) {
@@ -111,7 +120,6 @@ extension RecoveryEngine {
     case .cancelMigration:
       ask(.migrateCancel, .source, &effects)
     case .holdTarget:
-      target.hasChanged = false
       ask(.stop, .target, &effects)
       ask(.queryStatus, .target, &effects)
     case .quit(let side):
@@ -213,29 +221,30 @@ extension RecoveryEngine {
     mirrorEnding = MirrorEnding(
       journal: options.journal?.mirrors, jobs: source.jobs ?? [], takenOverToo: takenOverToo)
     guard !mirrorEnding.isEmpty else { return }
-    alarms.set(.poll, now)
     alarms.set(.yank, now + options.yankLimit)
+    continueEndingMirrors(&effects)
+  }
+
+  private mutating func continueEndingMirrors(_ effects: inout [EngineEffect]) {
+    for command in mirrorEnding.nextCommands(source.jobs) { ask(command, .source, &effects) }
+    ask(.queryBlockJobs, .source, &effects)
   }
 
   private mutating func progressOfEndingMirrors(
     _ effects: inout [EngineEffect]
   ) -> RecoveryProgress {
     guard source.isConnected, !mirrorEnding.isEmpty else { return .done }
-    if !awaited.isEmpty(.source) {
-      yankIfDue(&effects)
-      return .pending
-    }
+    yankIfDue(&effects)
+    guard awaited.isEmpty(.source) else { return .pending }
     if mirrorEnding.isOver(source.jobs) {
-      alarms.clear(.poll)
-      alarms.clear(.yank)
       note("ended the mirrors on the source: \(mirrorEnding.names)")
       return .done
     }
-    yankIfDue(&effects)
-    guard alarms.takeDue(.poll, at: now) else { return .pending }
-    alarms.set(.poll, now + Self.mirrorInterval)
-    for command in mirrorEnding.nextCommands(source.jobs) { ask(command, .source, &effects) }
-    ask(.queryBlockJobs, .source, &effects)
+    if alarms.takeDue(.poll, at: now) {
+      continueEndingMirrors(&effects)
+    } else if !alarms.isSet(.poll) {
+      alarms.set(.poll, now + Self.mirrorInterval)
+    }
     return .pending
   }
 
@@ -271,6 +280,15 @@ extension RecoveryEngine {
 }
 
 extension RecoveryDeed {
+  /// Whose monitor it needs.
+  fileprivate var side: Side {
+    switch self {
+    case .stopOutsideWriters, .resumeTarget, .holdTarget: .target
+    case .cancelMigration, .endMirrors, .resumeSource: .source
+    case .quit(let side), .restore(let side): side
+    }
+  }
+
   /// For a text that says what took too long.
   fileprivate var words: String {
     switch self {

@@ -46,6 +46,7 @@ public struct RecoveryEngine: Sendable {
   private var settleDeadline: MonotonicInstant?
   private var attempts: [RecoveryAction: Int] = [:]
   private var lastAct: RecoveryAction?
+  private var tidyAttempts = 0
 
   /// The deeds of the present action, or of tidying up, that are still to be done; the first is
   /// under way when `deedIsBegun`.
@@ -129,7 +130,10 @@ extension RecoveryEngine {
     case .startRequested: startRequested = true
     case .fenced(let side): self[side].isFenced = true
     case .monitorReady(let side, let release): monitorReady(side, release)
-    case .monitorLost(let side): self[side].isConnected = false
+    case .monitorLost(let side):
+      self[side].isConnected = false
+      self[side].forgetAnswers()
+      self[side].hasChanged = true
     case .monitorUnavailable(let side, let trouble):
       self[side].isConnected = false
       self[side].trouble = trouble
@@ -335,7 +339,7 @@ extension RecoveryEngine {
     if targetHasNotRun(sourceState, targetState, cluster) { targetIsKnownUnrun = true }
     return RecoverySituation(
       source: sourceState, target: targetState, cluster: cluster, guestRun: guestRun,
-      targetPast: targetIsKnownUnrun || wordOfUnrunTargetHolds ? .neverRan : .mayHaveRun)
+      targetPast: targetIsProvenUnrun || wordOfUnrunTargetHolds ? .neverRan : .mayHaveRun)
   }
 
   /// Whether this look shows that the guest has not run on the target so far.
@@ -356,6 +360,13 @@ extension RecoveryEngine {
     case .runs, .stands, .off:
       return false
     }
+  }
+
+  /// QEMU says RESUME before it lets a guest run. Where its monitor was lost, only its own end shows
+  /// that nothing was missed.
+  private var targetIsProvenUnrun: Bool {
+    targetIsKnownUnrun
+      && (!target.wasConnected || target.isConnected || target.hasExited || target.hasQuit)
   }
 
   /// What we have done or seen since counts more than the host program's word.
@@ -447,6 +458,7 @@ extension RecoveryEngine {
     }
     plan = planForTidying(conclusion)
     deedIsBegun = false
+    tidyAttempts += 1
     step = .tidying
   }
 
@@ -455,13 +467,24 @@ extension RecoveryEngine {
       switch advance(deed, &effects) {
       case .pending: return
       case .done: break
-      case .lookAgain: effects.append(.warn("a monitor was lost while settings were put back"))
+      case .lookAgain:
+        if lookAgainAfterTidying(&effects) { return }
+        effects.append(
+          .warn("a monitor is lost again and again: settings may be left as they were"))
       case .failed(let text): effects.append(.warn(text))
       }
       plan.removeFirst()
       deedIsBegun = false
     }
+    if source.hasChanged || target.hasChanged, lookAgainAfterTidying(&effects) { return }
     finish(&effects)
+  }
+
+  /// What was concluded may not be true any more; answers whether there is another look at it.
+  private mutating func lookAgainAfterTidying(_ effects: inout [EngineEffect]) -> Bool {
+    guard tidyAttempts < Self.attemptLimit else { return false }
+    beginLook(&effects)
+    return true
   }
 
   private mutating func finish(_ effects: inout [EngineEffect]) {

@@ -44,10 +44,14 @@ struct RecoveryObservation: Sendable {
   private var answers: Bool { isConnected && !isSilent && runState != nil && report != nil }
 
   mutating func beginLook() {
+    forgetAnswers()
+    hasChanged = false
+  }
+
+  mutating func forgetAnswers() {
     runState = nil
     report = nil
     jobs = nil
-    hasChanged = false
   }
 
   /// A migration of the source that has not come to its end.

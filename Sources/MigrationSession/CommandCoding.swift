@@ -40,17 +40,20 @@ extension Command {
       ]
     case .blockdevDel(let node):
       return ["node-name": .string(node)]
-    case .blockdevMirror(let job, let device, let target, let speed):
+    case .blockdevMirror(let job, let device, let target, let speed, let writeBlocking):
       return [
         "job-id": .string(job), "device": .string(device), "target": .string(target),
         "sync": "full",
-        "copy-mode": "write-blocking", "auto-dismiss": false, "speed": JSONValue(speed),
+        "copy-mode": .string(writeBlocking ? "write-blocking" : "background"),
+        "auto-dismiss": false, "speed": JSONValue(speed),
       ]
-    case .driveMirror(let job, let device, let address, let exportName, let node, let speed):
+    case .driveMirror(
+      let job, let device, let address, let exportName, let node, let speed, let writeBlocking):
       return [
         "job-id": .string(job), "device": .string(device),
         "target": .string(address.uri(exportName: exportName)), "sync": "full", "mode": "existing",
-        "format": "raw", "node-name": .string(node), "copy-mode": "write-blocking",
+        "format": "raw", "node-name": .string(node),
+        "copy-mode": .string(writeBlocking ? "write-blocking" : "background"),
         "auto-dismiss": false, "speed": JSONValue(speed),
       ]
     case .blockJobChange(let job):

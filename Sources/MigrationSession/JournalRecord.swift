@@ -17,6 +17,17 @@ public struct JournalRecord: Hashable, Sendable {
     /// What it had before we changed it.
     public var capabilities: [CapabilitySetting]
     public var parameters: [ParameterSetting]
+
+    public init(
+      monitor: String, outOfBandMonitor: String? = nil, process: PeerProcess? = nil,
+      capabilities: [CapabilitySetting] = [], parameters: [ParameterSetting] = []
+    ) {
+      self.monitor = monitor
+      self.outOfBandMonitor = outOfBandMonitor
+      self.process = process
+      self.capabilities = capabilities
+      self.parameters = parameters
+    }
   }
 
   /// A mirror on the source.
@@ -25,6 +36,13 @@ public struct JournalRecord: Hashable, Sendable {
     public var jobID: String
     public var node: String?
     public var isOurs: Bool
+
+    public init(device: String, jobID: String, node: String?, isOurs: Bool) {
+      self.device = device
+      self.jobID = jobID
+      self.node = node
+      self.isOurs = isOurs
+    }
   }
 
   /// How it ended.
@@ -34,6 +52,16 @@ public struct JournalRecord: Hashable, Sendable {
     public var guest: GuestCondition
     public var text: String
     public var nextStep: String
+
+    public init(
+      end: MigrationEnd, owner: Owner, guest: GuestCondition, text: String, nextStep: String
+    ) {
+      self.end = end
+      self.owner = owner
+      self.guest = guest
+      self.text = text
+      self.nextStep = nextStep
+    }
   }
 
   public static let version = 1
@@ -50,6 +78,20 @@ public struct JournalRecord: Hashable, Sendable {
   public var mirrors: [Mirror]
   /// nil as long as the migration has not ended.
   public var outcome: Outcome?
+
+  public init(
+    name: String, source: QEMU, target: QEMU, handOver: HandOverMode, sourceEnd: SourceEnd,
+    runState: String, mirrors: [Mirror] = [], outcome: Outcome? = nil
+  ) {
+    self.name = name
+    self.source = source
+    self.target = target
+    self.handOver = handOver
+    self.sourceEnd = sourceEnd
+    self.runState = runState
+    self.mirrors = mirrors
+    self.outcome = outcome
+  }
 
   /// Whether nothing is left to recover.
   public var isSettled: Bool {

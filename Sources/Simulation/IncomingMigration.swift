@@ -10,7 +10,7 @@ public struct IncomingMigration: Sendable {
   var isStreaming: Bool { stage == .receiving }
   var hasReturnPath = false
   var state: TravellingState?
-  /// 10.0 takes no second `migrate-incoming`, not even after a failed one.
+  /// `migrate-incoming` is taken once.
   var wasAsked = false
 
   init(_ incoming: QEMUConfiguration.Incoming) {

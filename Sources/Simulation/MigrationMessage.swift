@@ -4,7 +4,9 @@ public enum MigrationMessage: Sendable {
   /// The first bytes, with the sizes of the RAM blocks.
   case header(memoryBytes: UInt64, wantsReturnPath: Bool)
   case memory
-  /// The rest of the RAM and the state of every device.
+  /// The rest of the RAM, and the names of the devices whose state follows.
+  case devices([String])
+  /// The state of every device, and the end.
   case state(TravellingState)
   /// On the return path: the target has loaded, or cannot.
   case loaded(Bool)
@@ -12,7 +14,6 @@ public enum MigrationMessage: Sendable {
 
 /// The guest as it travels.
 public struct TravellingState: Sendable {
-  public var devices: [String]
   /// The run state at the switchover.
   public var runState: QEMURunState
   public var guest: SimulatedGuest

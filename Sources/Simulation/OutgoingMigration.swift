@@ -23,7 +23,7 @@ public struct OutgoingMigration: Sendable {
     /// Something of the block layer is in flight still. The main loop is blocked.
     case settling
     /// The last RAM and the device state go out. The main loop is blocked.
-    case flushing
+    case flushing, flushingState
     /// Everything is sent; the return path has not said yet whether it loaded.
     case awaitingAcknowledgement
     /// The status is about to be set, or what follows from it.
@@ -47,6 +47,8 @@ public struct OutgoingMigration: Sendable {
   var lastChunk: UInt64 = 0
   var chunkSentAt = MonotonicInstant(nanoseconds: 0)
   var peerIsGone = false
+  /// What was written last is not in the system's buffers yet.
+  var isWriting = false
   var hasReturnPath = false
   var acknowledgement: Bool?
   var result = Status.completed

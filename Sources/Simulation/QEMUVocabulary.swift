@@ -36,7 +36,7 @@ enum QEMUVocabulary {
         ]
       case .qemu100:
         [
-          "direct-io": false, "avail-switchover-bandwidth": 0, "zero-page-detection": "multifd",
+          "direct-io": false, "avail-switchover-bandwidth": 0, "zero-page-detection": "legacy",
           "multifd-qatzip-level": 1, "mode": "normal", "vcpu-dirty-limit": 1,
           "x-vcpu-dirty-limit-period": 1000,
         ]

@@ -79,7 +79,7 @@ extension SimulatedQEMU {
     ]
     if configuration.release == .qemu100 {
       report["actively-synced"] = .bool(
-        job.isWriteBlocking && job.isInSync && !job.hasFailed && !job.endsByForce
+        job.isWriteBlocking && job.isInSync && !job.hasFailed
           && (job.status == .ready || job.status == .concluded))
     }
     if job.status == .concluded, let error = job.error { report["error"] = .string(error) }

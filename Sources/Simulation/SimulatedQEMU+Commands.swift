@@ -175,7 +175,6 @@ extension SimulatedQEMU {
         stop(.guestPanicked)
       } else {
         emit("GUEST_PANICKED", ["action": "poweroff"])
-        stop(.guestPanicked)
         emit("SHUTDOWN", ["guest": true, "reason": "guest-panic"])
         end()
       }

@@ -86,7 +86,7 @@ extension SimulatedQEMU {
     case .awaitingAcknowledgement:
       outgoing.result = .cancelled
       conclude()
-    case .idle, .draining, .settling, .flushing, .concluding, .cleaningUp: break
+    case .idle, .draining, .settling, .flushing, .flushingState, .concluding, .cleaningUp: break
     }
   }
 
@@ -160,6 +160,7 @@ extension SimulatedQEMU {
     }
     let chunk = min(max(outgoing.remaining, 1), max(bandwidth / 10, 1))
     outgoing.lastChunk = chunk
+    outgoing.isWriting = true
     outgoing.chunkSentAt = now
     effects.append(.sendMigration(.memory, bytes: chunk))
   }
@@ -167,6 +168,7 @@ extension SimulatedQEMU {
   mutating func migrationFlushed() {
     switch outgoing.stage {
     case .streaming:
+      outgoing.isWriting = false
       guard outgoing.status == .active else { return }
       let chunk = outgoing.lastChunk
       outgoing.transferred &+= chunk
@@ -175,7 +177,8 @@ extension SimulatedQEMU {
       let next = max(now, outgoing.chunkSentAt + window)
       let isPassOver = outgoing.remaining == 0 && chunk > 0
       step(isPassOver ? MigrationStep.passEnd : MigrationStep.chunk, after: next - now)
-    case .flushing: stateSent()
+    case .flushing: sendLastState()
+    case .flushingState: stateSent()
     default: break
     }
   }
@@ -188,6 +191,7 @@ extension SimulatedQEMU {
   }
 
   private mutating func passEnded() {
+    if outgoing.peerIsGone { return sendChunk() }
     let seconds = Double(max((now - outgoing.passStartedAt).microseconds, 0)) / 1_000_000
     let dirtied =
       isRunning && !isCalm ? seconds * Double(configuration.timing.dirtyBytesPerSecond) : 0
@@ -270,10 +274,16 @@ extension SimulatedQEMU {
   private mutating func sendState() {
     if configuration.release == .qemu100 { inactivateDisks() }
     outgoing.stage = .flushing
-    let state = TravellingState(
-      devices: configuration.devices, runState: outgoing.oldRunState ?? .running, guest: guest)
-    outgoing.lastChunk = outgoing.remaining + configuration.timing.stateBytes
-    effects.append(.sendMigration(.state(state), bytes: outgoing.lastChunk))
+    outgoing.lastChunk = outgoing.remaining
+    effects.append(
+      .sendMigration(.devices(configuration.devices), bytes: max(outgoing.remaining, 1)))
+  }
+
+  private mutating func sendLastState() {
+    outgoing.stage = .flushingState
+    let state = TravellingState(runState: outgoing.oldRunState ?? .running, guest: guest)
+    outgoing.lastChunk += configuration.timing.stateBytes
+    effects.append(.sendMigration(.state(state), bytes: configuration.timing.stateBytes))
   }
 
   private mutating func stateSent() {
@@ -301,7 +311,8 @@ extension SimulatedQEMU {
   mutating func outgoingEnded() {
     outgoing.peerIsGone = true
     switch outgoing.stage {
-    case .flushing where outgoing.status != .cancelling:
+    case .flushing where outgoing.status != .cancelling,
+      .flushingState where outgoing.status != .cancelling:
       fail("Unable to write to socket: Broken pipe")
     case .awaitingAcknowledgement where outgoing.acknowledgement == nil:
       outgoing.result = outgoing.status == .cancelling ? .cancelled : .failed
@@ -309,6 +320,10 @@ extension SimulatedQEMU {
       conclude()
     case .streaming, .preSwitchover:
       if outgoing.hasReturnPath { noteLostReturnPath() }
+      // A write that is under way fails at once, the next one otherwise.
+      if outgoing.stage == .streaming, outgoing.isWriting, outgoing.status == .active {
+        fail("Unable to write to socket: Broken pipe")
+      }
     default: break
     }
   }

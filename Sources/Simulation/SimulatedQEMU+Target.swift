@@ -9,6 +9,11 @@ extension SimulatedQEMU {
     isAlive && incoming.stage == .listening && incoming.address == address
   }
 
+  /// What the system says of a connection that cannot be made.
+  func listensNot(at address: String) -> String {
+    incoming.address == address ? "Connection refused" : "No such file or directory"
+  }
+
   mutating func migrateIncoming(_ arguments: inout CommandArguments) throws(QMPCommandError) {
     let address = try arguments.optionalString("uri")
     _ = try arguments.optionalBool("exit-on-error")
@@ -17,10 +22,7 @@ extension SimulatedQEMU {
       throw .generic("'-incoming' was not specified on the command line")
     }
     guard configuration.incoming == .deferred, !incoming.wasAsked, let address else {
-      throw .generic(
-        configuration.release == .qemu72 || !incoming.wasAsked
-          ? "The incoming migration has already been started"
-          : "Illegal migration incoming state: setup")
+      throw .generic("The incoming migration has already been started")
     }
     incoming.wasAsked = true
     incoming.stage = .listening
@@ -37,6 +39,12 @@ extension SimulatedQEMU {
       emitMigration("active")
       if memoryBytes != configuration.memoryBytes { loadFailed() }
     case .memory: break
+    case .devices(let names):
+      guard incoming.stage == .receiving else { return }
+      // It notices at once, while the source may still be writing.
+      if !names.allSatisfy(configuration.devices.contains) {
+        wake(.unloadable, after: .microseconds(60))
+      }
     case .state(let state):
       guard incoming.stage == .receiving else { return }
       incoming.stage = .loading
@@ -57,7 +65,8 @@ extension SimulatedQEMU {
     }
   }
 
-  private mutating func loadFailed() {
+  mutating func loadFailed() {
+    guard incoming.stage == .receiving || incoming.stage == .loading else { return }
     incoming.stage = .failed
     emitMigration("failed")
     if incoming.hasReturnPath { effects.append(.sendMigration(.loaded(false), bytes: 8)) }
@@ -66,7 +75,6 @@ extension SimulatedQEMU {
 
   mutating func loaded() {
     guard incoming.stage == .loading, let state = incoming.state else { return }
-    guard state.devices.allSatisfy(configuration.devices.contains) else { return loadFailed() }
     incoming.stage = .loaded
     guest = state.guest
     let mayRun = activateAfterLoad(travelled: state.runState)

@@ -55,6 +55,8 @@ public struct SimulatedQEMU {
     case accept(monitor: Int)
     case migration(generation: Int, step: Int)
     case loaded
+    /// A section arrived that belongs to no device.
+    case unloadable
     case exit
     case job(Int)
   }
@@ -178,6 +180,7 @@ public struct SimulatedQEMU {
     case .migration(let generation, let step):
       if generation == outgoing.generation { migrationStep(step) }
     case .loaded: loaded()
+    case .unloadable: loadFailed()
     case .exit: effects.append(.exited(status: exitStatus))
     case .job(let number): jobStep(number)
     }

@@ -8,6 +8,8 @@ struct SimulatedStream {
     case session(StreamID)
     case hostProgram
     case stranger
+    /// Keeps what it reads, for somebody who types.
+    case console
   }
 
   enum Direction { case toQEMU, toClient }

@@ -131,6 +131,7 @@ extension World {
     let delay = side == .source ? scenario.sourceDelay : scenario.targetDelay
     streams.append(
       SimulatedStream(client: client, side: side, monitor: monitor, delay: delay))
+    consoles.append([])
     let index = streams.count - 1
     log.note("connect", at: now, number: UInt64(index)) { "\(client) to \(side)" }
     give(side, .clientConnected(client: index, monitor: monitor))
@@ -219,6 +220,7 @@ extension World {
       observer.delivered(bytes, from: stream.side, delay: streams[index].delay, at: now)
       receive(bytes, on: stream)
     case .hostProgram, .stranger: otherClientReceived(index, bytes)
+    case .console: consoles[index].append(contentsOf: bytes)
     }
   }
 
@@ -239,6 +241,7 @@ extension World {
       observer.delivered([], from: stream.side, delay: streams[index].delay, at: now)
       give(.streamEnded(stream))
     case .hostProgram, .stranger: otherClientEnded(index)
+    case .console: break
     }
   }
 

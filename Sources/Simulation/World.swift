@@ -50,6 +50,8 @@ public final class World {
   var link: MigrationLink
   var storageLink: StorageLink
   var host: HostProgram
+  /// What consoles have read: every stream's bytes, in order of the streams.
+  var consoles: [[UInt8]] = []
   var observer: Observer
 
   // The session and what its driver keeps.
@@ -112,8 +114,7 @@ public final class World {
     schedule(.request(.start), after: scenario.startsAfter)
     schedule(.guestWrites, after: .milliseconds(3))
     schedule(.heal, after: scenario.healsAt)
-    while let (time, happening) = queue.takeNext() {
-      now = time
+    while takeNext() {
       if let end = sessionEndedAt, now - end > Self.aftermath { break }
       if sessionEndedAt == nil, now - start > scenario.mustEndBy {
         observer.violate(.liveness, "the session did not end", at: now)
@@ -125,10 +126,32 @@ public final class World {
         break
       }
       strikeAtStep(happenings)
-      happen(happening)
+      happen(next)
       if !observer.violations.isEmpty { break }
     }
     return report()
+  }
+
+  /// The happening that is due; the clock stands at its instant.
+  private var next = Happening.heal
+
+  private func takeNext() -> Bool {
+    guard let (time, happening) = queue.takeNext() else { return false }
+    now = time
+    next = happening
+    return true
+  }
+
+  /// Lets things happen until the condition holds; false when it does not hold in time.
+  ///
+  /// It is how a pair without a session is driven: by the consoles that are connected to it.
+  func happenUntil(within limit: Span, _ condition: () -> Bool) -> Bool {
+    let end = now + limit
+    while !condition() {
+      guard let due = queue.nextTime, due <= end, takeNext() else { return false }
+      happen(next)
+    }
+    return true
   }
 
   private func happen(_ happening: Happening) {
@@ -242,9 +265,8 @@ public final class World {
   private func linkOpens(_ generation: Int, _ address: String) {
     guard generation == link.generation else { return }
     guard target.listens(at: address), link.state != .up else {
-      give(
-        .source,
-        .migrationRefused("Failed to connect to '\(address.dropFirst(5))': Connection refused"))
+      let reason = target.listensNot(at: address)
+      give(.source, .migrationRefused("Failed to connect to '\(address.dropFirst(5))': \(reason)"))
       return
     }
     link.state = .up

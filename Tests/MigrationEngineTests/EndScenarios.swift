@@ -128,6 +128,36 @@ struct EndScenarios {
     #expect(it.engine.conclusion?.nextStep == "")
   }
 
+  @Test func whatALostConnectionTookWithItIsSaidAgain() {
+    var it = Scenario.transferring(.none)
+    it.completeOnSource()
+    it.reply(.target, .cont)
+    it.event(.target, .resume)
+    #expect(it.sent(.quit, to: .source) == 1)
+    // Both connections were dead already, and nobody knew.
+    for side in Side.allCases {
+      it.feed(.monitorLost(side))
+      while let index = it.open.firstIndex(where: { $0.side == side }) {
+        let lost = it.open.remove(at: index)
+        it.feed(.replied(side, lost.command, .lost, roundTrip: .zero))
+      }
+    }
+    #expect(it.engine.conclusion == nil)
+    for side in Side.allCases { it.feed(.monitorReady(side, it.release)) }
+    it.settle()
+    #expect(it.sent(.quit, to: .source) == 2)
+    #expect(
+      it.log.count { if case .send(.setCapabilities, to: .target) = $0 { true } else { false } }
+        == 3)
+    it.reply(.target, .queryMigrate, .answered(.unreadable))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.reply(.source, .quit)
+    it.feed(.monitorLost(.source))
+    it.settle()
+    #expect(it.engine.conclusion?.end == .completed)
+    #expect(it.engine.conclusion?.nextStep == "")
+  }
+
   @Test func aSourceThatCannotBeToldToQuitIsNamed() {
     var it = Scenario.transferring(.none)
     it.completeOnSource()

@@ -70,7 +70,7 @@ struct Scenario {
     {
       rounds += 1
       let entry = open.remove(at: index)
-      if case .blockdevMirror(let job, _, _, _) = entry.command {
+      if case .blockdevMirror(let job, _, _, _, _) = entry.command {
         jobs.append(
           BlockJobReport(id: job, isReady: false, length: 64, offset: 0, status: "running"))
       }

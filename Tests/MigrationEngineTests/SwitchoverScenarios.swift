@@ -321,6 +321,16 @@ struct StorageScenarios {
     var it = Scenario.transferring(.none, disks: 2)
     it.event(.source, .blockJobCompleted(job: MirrorNames.job(1), error: "Input/output error"))
     #expect(it.engine.phase == .undoing)
+    // The other mirror ends in sync first, while its server is there.
+    let cancel = Command.blockJobCancel(job: MirrorNames.job(0), force: false)
+    #expect(it.sent(cancel, to: .source) == 1)
+    #expect(it.sent(.migrateCancel, to: .source) == 0)
+    it.reply(.source, cancel)
+    it.event(.source, .blockJobCompleted(job: MirrorNames.job(0), error: nil))
+    for index in 0...1 {
+      it.event(.source, .jobStatusChanged(job: MirrorNames.job(index), status: "null"))
+      it.reply(.source, .blockdevDel(node: MirrorNames.node(index)))
+    }
     #expect(it.sent(.migrateCancel, to: .source) == 1)
   }
 

@@ -23,6 +23,20 @@ struct HeaderTests {
     #expect(process.terminationStatus == 0)
   }
 
+  @Test func everyDeclaredFunctionIsImplementedAndNoOther() throws {
+    let declared = try declaredFunctions()
+    #expect(declared.count > 60)
+    let implemented = SourceTree.files
+      .filter { $0.isSwift && $0.lies(in: "Sources/SwitchoverABI") }
+      .flatMap {
+        SwiftText($0.text).code.matches(of: #/@c\s+@implementation\s+public func (swo_\w+)/#)
+      }
+      .map { String($0.1) }
+    #expect(implemented.count == Set(implemented).count)
+    #expect(declared.subtracting(implemented).sorted() == [])
+    #expect(Set(implemented).subtracting(declared).sorted() == [])
+  }
+
   @Test("nothing is exported but through the header")
   func noOtherExport() throws {
     let export = try Regex(#"@(_cdecl|_silgen_name|c\s*\()"#)

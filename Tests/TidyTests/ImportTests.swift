@@ -10,7 +10,7 @@ struct ImportTests {
     "QMP": ["CJSONC"],
     "MigrationSession": ["MigrationEngine", "QMP"],
     "Platform": ["CPlatform", "Glibc"],
-    "SSH": ["CLibSSH2", "CSSHTransport", "CPlatform", "Glibc", "Platform"],
+    "SSH": ["CLibSSH2", "CSSHTransport", "CPlatform", "Glibc", "MigrationEngine", "Platform"],
     "Runtime": ["MigrationEngine", "MigrationSession", "QMP", "Platform", "SSH"],
     "SwitchoverABI": ["CSwitchover", "MigrationEngine", "MigrationSession", "QMP", "Runtime"],
     "Simulation": ["MigrationEngine", "MigrationSession", "QMP"],

@@ -11,7 +11,8 @@ struct SafetyTests {
     let forbidden = [
       ("try!", try Regex(#"\btry!"#)),
       ("as!", try Regex(#"\bas!"#)),
-      ("a trap", try Regex(#"\b(fatalError|preconditionFailure|precondition|abort|exit)\s*\("#)),
+      ("a trap", try Regex(#"\b(fatalError|preconditionFailure|precondition)\s*\("#)),
+      ("an end of the process", try Regex(#"\b(abort|exit|_exit)\s*\([^:]*\)"#)),
       // An identifier, call, subscript or type with `!` behind it, and no comparison.
       ("a forced unwrap", try Regex(#"[\w)\]>]!(?!=)"#)),
       ("an unowned reference", try Regex(#"\bunowned\b"#)),

@@ -1,5 +1,6 @@
-# A guest in one sector. It writes an eight-digit counter and a newline to the first serial port a
-# thousand times a second, and between the ticks fills as many pages of memory as it is told to.
+# A guest in one sector. At each tick of the timer, normally a thousand times a second, it writes an
+# eight-digit counter and a newline to the first serial port, and between the ticks fills as many
+# pages of memory as it is told to.
 #
 # It runs in real mode with a 4 GiB data segment. The timer interrupt (vector 8) prints; the main
 # loop halts until the next tick, then walks through the memory above 2 MiB. What it counts lies at
@@ -16,7 +17,7 @@ package SwitchoverTest::Guest;
 use strict;
 use warnings;
 
-my $TICKS_PER_SECOND = 1_000;
+my $DEFAULT_TICKS_PER_SECOND = 1_000;
 my $TIMER_HERTZ = 1_193_182;
 my $PAGE_BYTES = 4096;
 my $FIRST_DIRTIED_BYTE = 2 * 1024 ** 2;
@@ -78,15 +79,16 @@ ffff00000092cf00
 0f00 d87c0000   ; 7ce8 their limit and address
 MACHINE_CODE
 
-# The boot sector of a guest. Option dirty_pages_per_tick: pages written after each tick (default
-# 0); dirty_bytes: the memory that they walk through (default 32 MiB). Others are not looked at.
+# The boot sector of a guest. Options: ticks_per_second, 19 or more (default 1000);
+# dirty_pages_per_tick, pages written after each tick (default 0); dirty_bytes, the memory that they
+# walk through (default 32 MiB). Others are not looked at.
 sub boot_sector {
     my (%options) = @_;
     my $limit = $FIRST_DIRTIED_BYTE + ($options{dirty_bytes} // 32 * 1024 ** 2);
     die "the memory to dirty must be whole pages\n" if $limit % $PAGE_BYTES;
     my $parameters = pack('V V V v',
         $FIRST_DIRTIED_BYTE, $limit, $options{dirty_pages_per_tick} // 0,
-        int($TIMER_HERTZ / $TICKS_PER_SECOND));
+        int($TIMER_HERTZ / ($options{ticks_per_second} // $DEFAULT_TICKS_PER_SECOND)));
     my $sector = $CODE;
     $sector .= "\0" x (0x1ec - length $sector) . $parameters;
     return $sector . "\0" x (510 - length $sector) . "\x55\xaa";

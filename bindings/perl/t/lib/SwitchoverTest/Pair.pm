@@ -9,7 +9,12 @@ use SwitchoverTest::QEMU;
 use SwitchoverTest::Ticks;
 
 # Starts both in the folder; the guest ticks in the source when this returns. Options: version of
-# QEMU, memory in MiB, and what the guest shall dirty.
+# QEMU, memory in MiB, those of the guest, and disk_bytes for one local disk: the node `disk` on
+# both sides.
+#
+# QEMU's end of a serial line holds some 2,000 bytes that nobody reads. Then the guest waits, and
+# what it wrote last is sent by the source and by the target. So a test that does not serve the loop
+# for seconds needs a guest that ticks slowly.
 sub start {
     my ($class, $loop, $folder, %options) = @_;
     my $image = "$folder/guest.img";
@@ -17,18 +22,31 @@ sub start {
     my $self = bless { loop => $loop, folder => $folder }, $class;
     for my $side (qw(source target)) {
         $self->{ticks}{$side} = SwitchoverTest::Ticks->new($loop, "$folder/$side.serial");
-        my @incoming = $side eq 'target' ? ('-incoming', "unix:$folder/ram") : ();
+        my @more = $side eq 'target' ? ('-incoming', "unix:$folder/ram") : ();
+        push @more, _disk_arguments("$folder/$side.raw", $options{disk_bytes})
+            if $options{disk_bytes};
         $self->{$side} = SwitchoverTest::QEMU->start(
             version => $options{version}, folder => $folder, name => $side,
             arguments => [
                 '-m', $options{memory} // 128,
                 '-drive', "if=floppy,format=raw,readonly=on,file=$image",
                 '-chardev', "socket,id=serial0,path=$folder/$side.serial",
-                '-serial', 'chardev:serial0', @incoming,
+                '-serial', 'chardev:serial0', @more,
             ]);
     }
-    $self->{ticks}{source}->wait_for(200);
+    $self->{ticks}{source}->wait_for(20);
     return $self;
+}
+
+sub _disk_arguments {
+    my ($path, $bytes) = @_;
+    open(my $file, '>', $path) or die "can't create '$path': $!\n";
+    truncate($file, $bytes) or die "can't size '$path': $!\n";
+    return (
+        '-device', 'virtio-scsi-pci,id=scsi',
+        '-blockdev', "driver=raw,node-name=disk,file.driver=file,file.filename=$path",
+        '-device', 'scsi-hd,bus=scsi.0,drive=disk',
+    );
 }
 
 sub source { return $_[0]->{source} }
@@ -39,7 +57,7 @@ sub ticks { return $_[0]->{ticks}{ $_[1] } }
 sub migrate {
     my ($self) = @_;
     $self->{source}->qmp('migrate', uri => "unix:$self->{folder}/ram");
-    $self->{ticks}{target}->wait_for(200);
+    $self->{ticks}{target}->wait_for(20);
     return $self->{ticks}{source}->gap_milliseconds($self->{ticks}{target});
 }
 

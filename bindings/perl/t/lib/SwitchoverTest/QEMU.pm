@@ -4,14 +4,14 @@ package SwitchoverTest::QEMU;
 use strict;
 use warnings;
 
-use Cwd ();
-use File::Basename ();
+use File::Spec ();
 use POSIX ();
 use Time::HiRes ();
 
 use PVE::QemuServer::Monitor ();
 
-my $CHECKOUT = Cwd::realpath(File::Basename::dirname(__FILE__) . '/../../../../..');
+# This file is five folders below the checkout.
+my ($CHECKOUT) = File::Spec->rel2abs(__FILE__) =~ m!\A(/.+?)(?:/[^/]+){6}\z!s;
 my %BINARY = (
     '7.2' => '/usr/bin/qemu-system-x86_64',
     '10.0' => "$CHECKOUT/.deps/qemu-10.0/bin/qemu-system-x86_64",
@@ -30,7 +30,7 @@ sub versions { return grep { defined binary($_) } '7.2', '10.0' }
 my %running;
 
 # Starts one process. Options: version, folder, name, and further arguments; its monitor is NAME.qmp
-# in the folder.
+# in the folder, and what it says is in NAME.log.
 sub start {
     my ($class, %options) = @_;
     my $path = "$options{folder}/$options{name}.qmp";
@@ -42,8 +42,10 @@ sub start {
     );
     my $pid = fork() // die "fork failed: $!\n";
     if (!$pid) {
+        %ENV = (PATH => '/usr/bin:/bin');
         open(STDIN, '<', '/dev/null');
-        open(STDOUT, '>&', \*STDERR);
+        open(STDOUT, '>', "$options{folder}/$options{name}.log");
+        open(STDERR, '>&', \*STDOUT);
         exec(@command) or POSIX::_exit(127);
     }
     my $self = bless { pid => $pid, path => $path, name => $options{name}, owner => $$ }, $class;
