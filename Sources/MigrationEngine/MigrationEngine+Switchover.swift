@@ -147,12 +147,15 @@ extension MigrationEngine {
         guestIsOff
         ? Failure(
           .guestOff, side: .source, text: "the guest powered off, or was shut down, on its way")
-        : Failure(
-          .sourceGone, side: .source, text: "source's QEMU ended before it had sent the guest")
+        : sourceGone
       return .undoing
     }
     reconcile([.target], &effects)
     return .switchingOver
+  }
+
+  var sourceGone: Failure {
+    Failure(.sourceGone, side: .source, text: "source's QEMU ended before it had sent the guest")
   }
 
   /// Asks for the level of everything, when news are overdue.

@@ -59,6 +59,7 @@ extension MigrationEngine {
 
   private mutating func settleSource(_ effects: inout [EngineEffect]) -> MigrationPhase {
     if source.isProvenDead {
+      noteThatSourceDied()
       return advance(to: UndoStep.endingTarget, limit: Self.quitLimit, &effects)
     }
     if source.isOutOfReach { return conclude(&effects) }
@@ -109,6 +110,12 @@ extension MigrationEngine {
   private var isCancelledElsewhere: Bool {
     if source.status == .cancelling { return true }
     return undoReason?.code == .targetGone && awaited.contains(.queryMigrate, .source)
+  }
+
+  /// A target ends when its source does, and may be the first to be heard of.
+  private mutating func noteThatSourceDied() {
+    guard source.status != .completed, undoReason?.code == .targetGone else { return }
+    undoReason = sourceGone
   }
 
   /// QEMU's own words, once `query-migrate` has brought them.

@@ -110,6 +110,14 @@ struct EndScenarios {
     #expect(it.engine.conclusion?.failure?.code == .targetGone)
   }
 
+  @Test func aTargetThatEndsWithItsSourceIsNotTheReason() {
+    var it = Scenario.transferring(.none)
+    it.die(.target)
+    it.die(.source)
+    #expect(it.engine.conclusion?.failure?.code == .sourceGone)
+    #expect(it.engine.conclusion?.guest == .off)
+  }
+
   @Test func aSourceOutOfSightIsWaitedForBeforeItQuits() {
     var it = Scenario.transferring(.none)
     it.completeOnSource()
