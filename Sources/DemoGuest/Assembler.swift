@@ -168,6 +168,14 @@ extension Assembler {
 // MARK: - Moves and arithmetic
 
 extension Assembler {
+  /// Switches the write protection of `cr0` on or off; `eax` is changed.
+  mutating func toggleWriteProtection() {
+    byte(0x0f, 0x20, 0xc0)  // mov eax, cr0
+    byte(0x35)  // xor eax, 1 << 16
+    doubleWord(1 << 16)
+    byte(0x0f, 0x22, 0xc0)  // mov cr0, eax
+  }
+
   mutating func move(_ register: Register, _ value: UInt32) {
     byte(0xb8 + register.rawValue)
     doubleWord(value)

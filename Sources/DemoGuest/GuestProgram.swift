@@ -407,6 +407,10 @@ extension GuestProgram {
     code.place(timerInterrupt)
     code.pushAll()
     code.output(endOfInterrupt, port: Port.primaryInterrupts)
+    // Without paging this means nothing, but the emulator forgets its address translations. Before 9.0
+    // it does not mark a page as written to again, after a pass of a migration, while the page's
+    // translation is in use, and the target would go on from an old copy.
+    code.toggleWriteProtection()
     code.increment(at: Memory.ticks)
     code.moveToAL(UInt8(ascii: "T"))
     code.call(printByte)

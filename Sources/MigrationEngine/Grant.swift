@@ -75,15 +75,21 @@ struct Grant: Sendable {
   ///   - targetDisarmed: it was disarmed and we alone spoke to its monitor.
   ///   - monitorEnded: its monitor's connection ended.
   ///   - processExited: the kernel says that its process is gone.
+  ///   - connectionUnbroken: the connection that carried the grant was heard to its end.
+  ///   - quitAccepted: it stood when it was told to end, and took that.
   ///   - fenced: the host program's word.
   ///   - ownershipWithSource: no hand-over was offered, it certainly failed, or it was taken back.
   func allowsSourceToResume(
-    targetDisarmed: Bool, monitorEnded: Bool, processExited: Bool, fenced: Bool,
-    ownershipWithSource: Bool
+    targetDisarmed: Bool, monitorEnded: Bool, processExited: Bool, connectionUnbroken: Bool,
+    quitAccepted: Bool, fenced: Bool, ownershipWithSource: Bool
   ) -> Bool {
     guard ownershipWithSource else { return false }
     if fenced { return true }
-    if mayHaveReached { return monitorEnded && processExited }
-    return targetDisarmed
+    switch state {
+    case .never, .refused: return targetDisarmed
+    case .sent, .accepted, .unknown: return monitorEnded && processExited && connectionUnbroken
+    // Nobody but the host program grants, and it says that it did not.
+    case .withHostProgram: return !targetRuns && monitorEnded && (quitAccepted || processExited)
+    }
   }
 }

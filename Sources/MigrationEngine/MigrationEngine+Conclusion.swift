@@ -18,9 +18,15 @@ extension MigrationEngine {
   public var guest: GuestCondition {
     if let conclusion { return conclusion.guest }
     if guestIsOff { return .off }
-    if grant.isConfirmed { return .running }
+    if grant.isConfirmed { return guestOnTarget }
     if source.status == .completed, sourceResumption != .accepted { return .paused }
     return guestOnSource
+  }
+
+  /// What became of a guest that has run on the target.
+  private var guestOnTarget: GuestCondition {
+    if target.isProvenDead || target.hasShutDown { return .off }
+    return target.runState == .paused ? .paused : .running
   }
 
   var guestOnSource: GuestCondition {
@@ -39,8 +45,10 @@ extension MigrationEngine {
 
   func completion() -> Conclusion {
     if grant.isConfirmed {
+      let hasCrashed = target.isProvenDead && !target.hasShutDown
       return Conclusion(
-        end: .completed, owner: .target, guest: .running, nextStep: nextStepForKeptSource)
+        end: .completed, owner: .target, guest: guestOnTarget,
+        nextStep: hasCrashed ? Self.nextStepAfterCrash : nextStepForKeptSource)
     }
     if options.handOver == .external {
       return Conclusion(
@@ -53,7 +61,8 @@ extension MigrationEngine {
         failure: Failure(
           .notResumed, side: .target,
           text: "target has the guest, paused: whether it ran before the switchover is unknown"),
-        nextStep: "if the guest was running, 'cont' on the target; then end the source's QEMU")
+        nextStep: "if the guest was running, 'cont' on the target"
+          + (source.hasEnded ? "" : "; then end the source's QEMU"))
     }
     return Conclusion(
       end: .completed, owner: .target, guest: .paused,
@@ -61,9 +70,11 @@ extension MigrationEngine {
   }
 
   private var nextStepForKeptSource: String {
-    options.sourceEnd == .keep && !source.isProvenDead
-      ? "end the source's QEMU: it must not be resumed" : ""
+    source.hasEnded ? "" : "end the source's QEMU: it must not be resumed"
   }
+
+  private static let nextStepAfterCrash =
+    "the guest ran on the target: start it afresh there; the source must not be resumed"
 
   // MARK: - Other ends
 
@@ -82,9 +93,7 @@ extension MigrationEngine {
     }
     if grant.targetRuns {
       return target.isProvenDead
-        ? failed(
-          .target, .off,
-          "the guest ran on the target: start it afresh there; the source must not be resumed", end)
+        ? failed(.target, .off, Self.nextStepAfterCrash, end)
         : failed(.target, .running, "end the source's QEMU", end)
     }
     if source.isProvenDead { return conclusionWithDeadSource(failed) }
@@ -116,7 +125,7 @@ extension MigrationEngine {
   ) -> Conclusion {
     switch sourceResumption {
     case .accepted:
-      return failed(.source, .running, "", .failed)
+      return failed(.source, .running, nextStepForTarget, .failed)
     case .sent, .lost:
       return failed(
         .unknown, .unknown, "ask query-status on the source: whether it took 'cont' is unknown",
@@ -154,7 +163,7 @@ extension MigrationEngine {
   }
 
   private var nextStepForTarget: String {
-    if target.isProvenDead { return "" }
+    if target.hasEnded { return "" }
     return targetDisarmed || migrateSent ? "end the target's QEMU before trying again" : ""
   }
 }

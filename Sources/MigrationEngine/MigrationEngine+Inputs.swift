@@ -63,6 +63,8 @@ extension MigrationEngine {
     _ effects: inout [EngineEffect]
   ) {
     awaited.remove(command, side)
+    // What a connection took with it is said again on the next one.
+    if reply == .lost, phase == .finishing || phase == .undoing { self[side].isDismissed = false }
     if case .answered(let answer) = reply {
       ledger.roundTripMeasured(side, roundTrip)
       answered(side, answer, &effects)
@@ -78,6 +80,9 @@ extension MigrationEngine {
       }
     case (.migrate, .source):
       migrateReplied(reply)
+    case (.quit, _):
+      if case .answered = reply { self[side].quitAccepted = true }
+      commandOfStepReplied(side, command, reply, &effects)
     default:
       if storageReplied(side, command, reply, &effects) { return }
       commandOfStepReplied(side, command, reply, &effects)
@@ -209,7 +214,9 @@ extension MigrationEngine {
       target.runState = .paused
     case .migration(let status):
       if migrateSent { targetStatus(status) }
-    case .shutdown, .migrationPass, .reset, .suspend, .wakeup, .guestPanicked, .other,
+    case .shutdown:
+      target.hasShutDown = true
+    case .migrationPass, .reset, .suspend, .wakeup, .guestPanicked, .other,
       .blockJobReady, .blockJobCompleted, .blockJobCancelled, .jobStatusChanged:
       break
     }

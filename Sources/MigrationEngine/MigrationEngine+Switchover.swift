@@ -147,12 +147,15 @@ extension MigrationEngine {
         guestIsOff
         ? Failure(
           .guestOff, side: .source, text: "the guest powered off, or was shut down, on its way")
-        : Failure(
-          .sourceGone, side: .source, text: "source's QEMU ended before it had sent the guest")
+        : sourceGone
       return .undoing
     }
     reconcile([.target], &effects)
     return .switchingOver
+  }
+
+  var sourceGone: Failure {
+    Failure(.sourceGone, side: .source, text: "source's QEMU ended before it had sent the guest")
   }
 
   /// Asks for the level of everything, when news are overdue.
@@ -369,7 +372,7 @@ extension MigrationEngine {
 
   private enum FinishingStep {
     static let endingMirrors = 0
-    static let leaving = 1
+    static let dismissing = 1
   }
 
   /// How long the order of things may take once the guest runs.
@@ -377,24 +380,40 @@ extension MigrationEngine {
 
   mutating func beginFinishing(_ effects: inout [EngineEffect]) {
     if options.handOver == .external { effects.append(.attach(.target)) }
-    if target.isConnected {
-      for command in targetSettings?.restoringCommands ?? [] { ask(command, .target, &effects) }
-    }
     // QEMU's own figures of the migration, for the ledger.
     poll(.queryMigrate, .source, &effects)
     if let failure = nbdFailure() { effects.append(.warn(failure.text)) }
     alarms.set(.step, now + Self.finishingLimit)
   }
 
-  /// The last commands to the source: it ends, or gets its settings back.
-  private mutating func leaveSource(_ effects: inout [EngineEffect]) {
-    step = FinishingStep.leaving
-    guard source.isConnected else { return }
-    if sourceIsToQuit {
-      ask(.quit, .source, &effects)
-    } else {
-      for command in sourceSettings?.restoringCommands ?? [] { ask(command, .source, &effects) }
+  /// The target gets its settings back; answers whether that is done, or cannot be done any more.
+  private mutating func dismissTarget(_ effects: inout [EngineEffect]) -> Bool {
+    guard target.isConnected else { return target.isProvenDead || target.isOutOfReach }
+    putBack(.target, &effects)
+    return awaited.isEmpty(.target)
+  }
+
+  /// The source ends, or gets its settings back; answers whether that is done, or cannot be done any
+  /// more.
+  private mutating func dismissSource(_ effects: inout [EngineEffect]) -> Bool {
+    guard source.isConnected else { return source.hasEnded || source.isOutOfReach }
+    guard sourceIsToQuit else {
+      putBack(.source, &effects)
+      return awaited.isEmpty(.source)
     }
+    if !source.isDismissed {
+      source.isDismissed = true
+      ask(.quit, .source, &effects)
+    }
+    return false
+  }
+
+  /// Gives a side the settings that it had before, once.
+  mutating func putBack(_ side: Side, _ effects: inout [EngineEffect]) {
+    guard !self[side].isDismissed else { return }
+    self[side].isDismissed = true
+    let settings = side == .source ? sourceSettings : targetSettings
+    for command in settings?.restoringCommands ?? [] { ask(command, side, &effects) }
   }
 
   /// A source is ended only when the guest is certain to be elsewhere.
@@ -407,21 +426,22 @@ extension MigrationEngine {
 
   mutating func decideFinishing(_ effects: inout [EngineEffect]) -> MigrationPhase {
     let isOver = alarms.takeDue(.step, at: now)
+    let targetIsDone = dismissTarget(&effects)
     if step == FinishingStep.endingMirrors {
+      let mayComeBack = !source.isConnected && !source.isOutOfReach && !source.isProvenDead
+      if mayComeBack, !isOver { return .finishing }
       let areEnded = endMirrors(takenOverToo: true, &effects)
       guard areEnded || isOver else { return .finishing }
       if !areEnded { effects.append(.warn(leftovers)) }
       alarms.set(.step, now + Self.finishingLimit)
-      leaveSource(&effects)
+      step = FinishingStep.dismissing
       return decideFinishing(&effects)
     }
-    if !isOver {
-      if !awaited.isEmpty(.target) && target.isConnected { return .finishing }
-      if !awaited.isEmpty(.source) && source.isConnected { return .finishing }
-      if sourceIsToQuit && source.isConnected { return .finishing }
-    } else if sourceIsToQuit && source.isConnected {
+    let sourceIsDone = dismissSource(&effects)
+    guard isOver || targetIsDone && sourceIsDone else { return .finishing }
+    if isOver, sourceIsToQuit, !source.hasEnded {
       effects.append(
-        .warn("source's QEMU did not end after 'quit'; end it before anybody resumes it"))
+        .warn("source's QEMU did not take 'quit'; end it before anybody resumes it"))
     }
     conclusion = completion()
     return .ended

@@ -23,8 +23,11 @@ extension MigrationEngine {
 
   mutating func beginUndoing(_ effects: inout [EngineEffect]) {
     alarms.clear(.transferLimit)
+    alarms.clear(.standing)
     alarms.set(.poll, now + Self.undoInterval)
     if migrateSent { poll(.queryMigrate, .source, &effects) }
+    // It was left to the host program, which says that it did not resume it: look before it is ended.
+    if grant.state == .withHostProgram, handOver.isWithSource { effects.append(.attach(.target)) }
   }
 
   mutating func decideUndoing(_ effects: inout [EngineEffect]) -> MigrationPhase {
@@ -56,6 +59,7 @@ extension MigrationEngine {
 
   private mutating func settleSource(_ effects: inout [EngineEffect]) -> MigrationPhase {
     if source.isProvenDead {
+      noteThatSourceDied()
       return advance(to: UndoStep.endingTarget, limit: Self.quitLimit, &effects)
     }
     if source.isOutOfReach { return conclude(&effects) }
@@ -77,7 +81,7 @@ extension MigrationEngine {
       noteWhySourceFailed()
       return advance(to: UndoStep.endingTarget, limit: Self.quitLimit, &effects)
     }
-    if !cancelSent, cancelIsSafe, mirrorsAreOutOfTheWay(&effects) {
+    if !cancelSent, cancelIsSafe, !isCancelledElsewhere, mirrorsAreOutOfTheWay(&effects) {
       cancelSent = true
       ask(.migrateCancel, .source, &effects)
     }
@@ -101,15 +105,32 @@ extension MigrationEngine {
       && source.runState != .postmigrate
   }
 
+  /// Whether somebody else cancels it, or may be about to: a target ends when its migration is
+  /// cancelled, and may be the first to be heard of.
+  private var isCancelledElsewhere: Bool {
+    if source.status == .cancelling { return true }
+    return undoReason?.code == .targetGone && awaited.contains(.queryMigrate, .source)
+  }
+
+  /// A target ends when its source does, and may be the first to be heard of.
+  private mutating func noteThatSourceDied() {
+    guard source.status != .completed, undoReason?.code == .targetGone else { return }
+    undoReason = sourceGone
+  }
+
   /// QEMU's own words, once `query-migrate` has brought them.
   private mutating func noteWhySourceFailed() {
-    guard undoReason == nil || undoReason?.code == .migration else { return }
+    switch undoReason?.code {
+    case nil, .migration: break
+    case .targetGone where source.status == .cancelled: break
+    default: return
+    }
     switch source.status {
     case .failed:
       let reason = source.errorDescription ?? target.errorDescription ?? "QEMU gives no reason"
       undoReason = Failure(
         .migration, side: .source, command: "migrate", text: "migration failed: \(reason)")
-    case .cancelled where !cancelSent:
+    case .cancelled where !cancelSent && !cancelRequested:
       undoReason = Failure(
         .cancelledElsewhere, side: .source, text: "somebody else cancelled the migration")
     default:
@@ -128,7 +149,8 @@ extension MigrationEngine {
     if case .refused = grant.state { return conclude(&effects) }
     guard handOver.isWithSource else { return awaitHandBack(&effects) }
     if target.isConnected, !grant.targetRuns {
-      if !awaited.contains(.quit, .target) { ask(.quit, .target, &effects) }
+      let isLookedAt = !awaited.contains(.queryStatus, .target)
+      if isLookedAt, !awaited.contains(.quit, .target) { ask(.quit, .target, &effects) }
       return alarms.takeDue(.step, at: now) ? conclude(&effects) : .undoing
     }
     if targetIsProvenUnableToRun {
@@ -225,7 +247,8 @@ extension MigrationEngine {
   var targetIsProvenUnableToRun: Bool {
     grant.allowsSourceToResume(
       targetDisarmed: targetDisarmed, monitorEnded: !target.isConnected,
-      processExited: target.hasExited && grantConnectionIsUnbroken, fenced: target.isFenced,
+      processExited: target.hasExited, connectionUnbroken: grantConnectionIsUnbroken,
+      quitAccepted: target.quitAccepted, fenced: target.isFenced,
       ownershipWithSource: handOver.isWithSource)
   }
 
@@ -239,20 +262,27 @@ extension MigrationEngine {
   // MARK: - Our settings
 
   private mutating func restore(_ effects: inout [EngineEffect]) -> MigrationPhase {
-    if !restoreSent {
-      restoreSent = true
-      for side in Side.allCases where self[side].isConnected {
-        let settings = side == .source ? sourceSettings : targetSettings
-        for command in settings?.restoringCommands ?? [] { ask(command, side, &effects) }
-      }
-    }
-    let isWaiting = Side.allCases.contains { !awaited.isEmpty($0) && self[$0].isConnected }
+    for side in Side.allCases where settingsMayChange(side) { putBack(side, &effects) }
+    let isAnswering = Side.allCases.contains { !awaited.isEmpty($0) && self[$0].isConnected }
+    // A target that is gone is not coming back; a source that keeps the guest may.
+    let isLostFromSight = !source.isConnected && !source.isOutOfReach && !source.isDismissed
+    let isWaiting =
+      isAnswering || isLostFromSight && sourceSettings?.hasSomethingToRestore == true
     if isWaiting, !alarms.takeDue(.step, at: now) { return .undoing }
-    return conclude(&effects)
-  }
-
-  private mutating func conclude(_ effects: inout [EngineEffect]) -> MigrationPhase {
     conclusion = failureConclusion()
     return .ended
+  }
+
+  /// QEMU must not be told anything else while its migration runs.
+  private func settingsMayChange(_ side: Side) -> Bool {
+    guard self[side].isConnected else { return false }
+    guard migrateSent else { return true }
+    let hasLoaded = provesLoad && source.status == .completed
+    return side == .source ? source.status.isFinal : hasLoaded || target.status != .active
+  }
+
+  /// The end; whoever can be reached has its settings back before that.
+  private mutating func conclude(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    advance(to: UndoStep.restoring, limit: Self.quitLimit, &effects)
   }
 }

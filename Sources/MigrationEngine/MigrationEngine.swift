@@ -47,7 +47,6 @@ public struct MigrationEngine: Sendable {
   var standingWarned = false
   /// `query-status` was asked after the source's final status.
   var sourceRunStateIsFresh = false
-  var restoreSent = false
   /// The connection that carried the grant is still the one we hear: QEMU says RESUME before it lets a
   /// guest run, so its end without RESUME proves that the guest did not run there.
   var grantConnectionIsUnbroken = true

@@ -6,6 +6,12 @@ struct QEMUFacts: Sendable {
   var outOfBandIsReady = false
   /// Why its monitor was given up; nil while it is connected or being tried.
   var trouble: MonitorTrouble?
+  /// At the end it was told what is left for it: its settings, or to quit.
+  var isDismissed = false
+  /// It was told to `quit`, and said that it will.
+  var quitAccepted = false
+  /// SHUTDOWN: its guest powered off, or was ended by somebody.
+  var hasShutDown = false
   /// The kernel says that its process is gone.
   var hasExited = false
   /// The host program says that it cannot run.
@@ -19,6 +25,8 @@ struct QEMUFacts: Sendable {
 
   /// It cannot run now, nor later by itself.
   var isProvenDead: Bool { hasExited || isFenced }
+  /// It was ended by us, or is known to be gone otherwise.
+  var hasEnded: Bool { isProvenDead || (quitAccepted && !isConnected) }
   /// Nothing more is to be heard from it.
   var isOutOfReach: Bool { !isConnected && (isProvenDead || trouble != nil) }
 }

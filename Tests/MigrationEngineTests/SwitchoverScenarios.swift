@@ -102,6 +102,7 @@ struct SwitchoverScenarios {
     it.completeOnSource()
     it.feed(.handOverReported(.unknown))
     it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.settle()
     #expect(it.sent(.cont, to: .target) == 0)
     #expect(it.sent(.cont, to: .source) == 0)
     #expect(it.engine.conclusion?.owner == .nobody)
@@ -175,6 +176,7 @@ struct SwitchoverScenarios {
     it.open.removeAll { $0.command == .cont }
     it.feed(.monitorUnavailable(.target, .unreachable(text: "connection refused")))
     it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.settle()
     #expect(it.engine.conclusion?.end == .unknown)
     #expect(it.engine.conclusion?.owner == .unknown)
     #expect(it.sent(.cont, to: .source) == 0)
