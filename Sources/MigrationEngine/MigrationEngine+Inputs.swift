@@ -93,7 +93,7 @@ extension MigrationEngine {
     switch answer {
     case .runState(let state):
       self[side].runState = state
-      if side == .source, migrateSent { guestRun.reported(state) }
+      if side == .source, phase != .preflight { guestRun.reported(state) }
       if side == .target, state == .running { grant.targetSeenRunning() }
       if side == .source, state == .shutdown, source.status != .completed { guestIsOff = true }
     case .migration(let report):
@@ -179,11 +179,15 @@ extension MigrationEngine {
   ) {
     switch event {
     case .stop:
-      guard migrateSent, source.status != .completed else { return }
-      if let timestamp { ledger.sourceStopped(timestamp: timestamp) }
+      guard source.status != .completed else { return }
+      // A pause between the preflight's question and `migrate` counts like a later one (I8).
+      if phase == .preflight, preflight.source.runState == .running {
+        preflight.source.runState = .paused
+      }
+      if migrateSent, let timestamp { ledger.sourceStopped(timestamp: timestamp) }
       if guestRun.stopped() { poll(.queryStatus, .source, &effects) }
     case .resume:
-      guard migrateSent, source.status != .completed else { return }
+      guard phase != .preflight, source.status != .completed else { return }
       guestRun.resumed()
       ledger.sourceResumed()
     case .shutdown:

@@ -82,7 +82,12 @@ public struct MigrationEngine: Sendable {
   }
 
   /// The instant at which `timePassed` is due; nil: nothing to wait for.
-  public var nextDeadline: MonotonicInstant? { phase == .ended ? nil : alarms.next }
+  ///
+  /// An alarm that was due at the last input and that nobody took says nothing any more: only later
+  /// ones are waited for.
+  public var nextDeadline: MonotonicInstant? {
+    phase == .ended ? nil : alarms.next(after: now)
+  }
 
   /// Whether a cancel would still be taken (I4).
   public var canCancel: Bool {
@@ -214,9 +219,11 @@ struct Alarms: Sendable {
 
   private var instants = [MonotonicInstant?](repeating: nil, count: Kind.allCases.count)
 
-  var next: MonotonicInstant? {
+  func next(after now: MonotonicInstant) -> MonotonicInstant? {
     var earliest: MonotonicInstant?
-    for case let instant? in instants { earliest = min(earliest ?? instant, instant) }
+    for case let instant? in instants where instant > now {
+      earliest = min(earliest ?? instant, instant)
+    }
     return earliest
   }
 

@@ -54,6 +54,30 @@ struct SwitchoverScenarios {
     #expect(it.engine.conclusion?.guest == .paused)
   }
 
+  @Test func aGuestPausedBeforeMigrateIsSentIsNeverGranted() {
+    var it = Scenario(.none)
+    it.feed(.startRequested)
+    it.feed(.monitorReady(.source, it.release))
+    it.feed(.monitorReady(.target, it.release))
+    it.settle(except: [.stop])
+    it.event(.source, .stop)
+    it.sourceState = .paused
+    it.settle()
+    it.event(.source, .migration(.active))
+    it.sourceState = .postmigrate
+    it.event(.source, .migration(.completed))
+    it.event(.target, .migration(.completed))
+    it.settle()
+    #expect(it.sent(.cont, to: .target) == 0)
+  }
+
+  @Test func anAlarmThatNobodyTookDoesNotKeepTheDriverAwake() {
+    var it = Scenario.transferring(.none)
+    it.event(.source, .stop)
+    it.pass(.seconds(30))
+    if let next = it.engine.nextDeadline { #expect(next > it.now) }
+  }
+
   @Test func pausedAndResumedByItsOwnerIsGranted() {
     var it = Scenario.transferring(.none)
     it.event(.source, .stop)
