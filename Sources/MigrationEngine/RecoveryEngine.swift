@@ -65,7 +65,7 @@ public struct RecoveryEngine: Sendable {
   }
 
   /// The instant at which `timePassed` is due; nil: nothing to wait for.
-  public var nextDeadline: MonotonicInstant? { step == .ended ? nil : alarms.next }
+  public var nextDeadline: MonotonicInstant? { step == .ended ? nil : alarms.next(after: now) }
 
   /// Takes one input and appends what is to be done about it, in order.
   public mutating func handle(
