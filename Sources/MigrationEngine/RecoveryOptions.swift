@@ -82,7 +82,7 @@ public struct RecoveryOptions: Sendable {
     if let journal {
       let before = journal.runState.map { "the guest was \($0.qemuName) before" } ?? ""
       let end = journal.sourceEnd == .quit ? "the source's QEMU is to be ended" : ""
-      let parts = ["hand-over \(journal.handOver)", before, end].filter { !$0.isEmpty }
+      let parts = ["hand-over \(journal.handOver.words)", before, end].filter { !$0.isEmpty }
       findings.append("journal: \(parts.joined(separator: ", "))")
     } else {
       findings.append("journal: none")
@@ -95,6 +95,18 @@ public struct RecoveryOptions: Sendable {
       findings.append("the host program's word: \(words.joined(separator: ", "))")
     }
     return findings
+  }
+}
+
+extension HandOverMode {
+  /// For a text.
+  fileprivate var words: String {
+    switch self {
+    case .beforeResume: "before the target resumes"
+    case .afterResume: "after the target resumed"
+    case .none: "none"
+    case .external: "by the host program, which resumes the target"
+    }
   }
 }
 

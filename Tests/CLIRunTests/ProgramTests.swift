@@ -22,7 +22,7 @@ struct ProgramTests {
 
   @Test("no help page needs more than 80 columns but for its usage line")
   func helpFits() throws {
-    for page in [[], ["migrate"], ["check"], ["qmp"], ["demo"]] {
+    for page in [[], ["migrate"], ["check"], ["recover"], ["qmp"], ["demo"]] {
       let run = try CommandRun(page + ["--help"], variables: ["COLUMNS": "80"])
       #expect(run.waitForExit() == 0)
       for line in run.output.split(separator: "\n") where !line.hasPrefix("USAGE") {

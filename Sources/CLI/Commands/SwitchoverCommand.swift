@@ -20,6 +20,8 @@ struct SwitchoverCommand: ParsableCommand {
       Do it.
         switchover migrate --source /run/a.qmp --target /run/b.qmp \\
             --uri tcp:10.0.0.2:4444
+      Settle who owns a guest after its migration was abandoned.
+        switchover recover /var/lib/switchover/vm_100.journal
       Ask a QEMU by hand.
         switchover qmp /run/b.qmp query-status
 
@@ -29,7 +31,10 @@ struct SwitchoverCommand: ParsableCommand {
       ('qmp' has its own, see there.)
       """,
     version: version,
-    subcommands: [MigrateCommand.self, CheckCommand.self, QMPCommand.self, DemoCommand.self])
+    subcommands: [
+      MigrateCommand.self, CheckCommand.self, RecoverCommand.self, QMPCommand.self,
+      DemoCommand.self,
+    ])
 
   /// This program's version and, if it is another one, the library's.
   private static var version: String {

@@ -73,7 +73,8 @@ struct JournalPlace: Equatable {
     return nil
   }
 
-  private static func absolute(_ path: String) -> String {
+  /// A path as the library takes it.
+  static func absolute(_ path: String) -> String {
     guard !path.hasPrefix("/"), let current = getcwd(nil, 0) else { return path }
     defer { free(current) }
     return "\(String(cString: current))/\(path)"

@@ -1,0 +1,169 @@
+import Foundation
+import QEMUHarness
+import Testing
+
+@Suite("switchover recover", .serialized)
+struct RecoverTests {
+  @Test(
+    "wherever the program is killed, one guest runs after the recovery",
+    arguments: [0, 40, 80, 110, 130, 150, 170, 200, 230, 270, 330, 400])
+  func killed(afterMilliseconds delay: Int) throws {
+    let pair = try QEMUPair(delay % 20 == 0 ? .init(.backports100) : .init())
+    let run = try CommandRun(pair.migration)
+    // The journal is written before anything is changed.
+    #expect(
+      run.wait { _ in FileManager.default.contents(atPath: pair.journal)?.isEmpty == false })
+    Thread.sleep(forTimeInterval: Double(delay) / 1000)
+    run.send(SIGKILL)
+    _ = run.waitForExit()
+    let recovery = try CommandRun(["recover", pair.journal, "--json"])
+    #expect(recovery.waitForExit() == 0, "\(recovery.output)\(recovery.errors)")
+    let end = try #require(try recovery.objects().last)
+    let owner = try #require(end["owner"] as? String)
+    #expect(end["guest"] as? String == "running", "\(end)")
+    #expect(pair.ticks.isTicking(owner == "source" ? .source : .target), "\(end)")
+    try pair.ticks.assertSilent(owner == "source" ? .target : .source)
+    // Once more finds nothing to do.
+    let again = try CommandRun(["recover", pair.journal])
+    #expect(again.waitForExit() == 0)
+    #expect(again.output.contains("the journal has the end of this migration"), "\(again.output)")
+  }
+
+  @Test("a hand-over that nobody finished is settled by the operator's word")
+  func handOver() throws {
+    let pair = try QEMUPair()
+    let run = try CommandRun(
+      pair.migration + ["--hand-over-command", "touch '\(pair.directory.file("asked"))'; sleep 60"])
+    #expect(
+      run.wait { _ in FileManager.default.fileExists(atPath: pair.directory.file("asked")) })
+    let live = try CommandRun(["recover", pair.journal])
+    #expect(live.waitForExit() == 1)
+    #expect(live.errors.contains("a live process works with this journal"), "\(live.errors)")
+    run.send(SIGKILL)
+    _ = run.waitForExit()
+
+    let first = try CommandRun(["recover", pair.journal])
+    #expect(first.waitForExit() == 12, "\(first.output)\(first.errors)")
+    #expect(
+      first.errors.contains("\n  switchover recover \(pair.journal) --ownership target\n"),
+      "\(first.errors)")
+    try pair.ticks.assertSilentOnBothSides()
+
+    let dry = try CommandRun(["recover", pair.journal, "--ownership", "target", "--dry-run"])
+    #expect(dry.waitForExit() == 0, "\(dry.errors)")
+    #expect(dry.output.contains("would: resume the target"), "\(dry.output)")
+    try pair.ticks.assertSilentOnBothSides()
+
+    let second = try CommandRun(["recover", pair.journal, "--ownership", "target"])
+    #expect(second.waitForExit() == 0, "\(second.output)\(second.errors)")
+    #expect(second.errors.contains("done: resumed the guest on the target"), "\(second.errors)")
+    #expect(pair.ticks.isTicking(.target))
+    #expect(pair.source.waitForExit() != nil, "the migration was to end the source")
+  }
+
+  @Test("a command proves what recovery cannot see")
+  func fenceCommand() throws {
+    let pair = try QEMUPair()
+    let migration = try CommandRun(pair.migration + ["--source-end", "keep"])
+    #expect(migration.waitForExit() == 0)
+    _ = try pair.target.monitor.execute("stop")
+    pair.source.close()
+    let addresses = [
+      "--source", pair.source.monitorPaths[0], "--target", pair.target.monitorPaths[0],
+    ]
+    let words = ["--ownership", "none", "--guest-ran", "yes"]
+    let refused = try CommandRun(
+      ["recover"] + addresses + words + ["--fence-command", "exit 3"])
+    #expect(refused.waitForExit() == 13, "\(refused.output)\(refused.errors)")
+    #expect(try pair.target.monitor.runState() == "paused")
+    let log = pair.directory.file("fenced")
+    let proven = try CommandRun(
+      ["recover"] + addresses + words
+        + ["--fence-command", "echo \"$SWO_SIDE $SWO_MONITOR\" >> '\(log)'"])
+    #expect(proven.waitForExit() == 0, "\(proven.output)\(proven.errors)")
+    #expect(pair.ticks.isTicking(.target))
+    #expect(
+      try String(contentsOfFile: log, encoding: .utf8) == "source \(pair.source.monitorPaths[0])\n")
+  }
+
+  @Test("journals are listed by what is left to do about them")
+  func list() throws {
+    let pair = try QEMUPair()
+    let folder = pair.directory.file("journals")
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
+    func write(_ name: String, _ text: String) throws {
+      let path = "\(folder)/\(name)"
+      #expect(
+        FileManager.default.createFile(
+          atPath: path, contents: Data(text.utf8), attributes: [.posixPermissions: 0o600]))
+    }
+    try write("torn.journal", "switchover-journal 1 12")
+    try write("foreign.journal", "hello")
+    try write("newer.journal", "switchover-journal 7 0 0\n")
+    try write("other.txt", "hello")
+    let abandoned = "\(folder)/vm_100.journal"
+    let run = try CommandRun(
+      ["migrate"] + pair.arguments + ["--journal", abandoned]
+        + ["--hand-over-command", "touch '\(pair.directory.file("asked"))'; sleep 60"])
+    #expect(
+      run.wait { _ in FileManager.default.fileExists(atPath: pair.directory.file("asked")) })
+    let live = try CommandRun(["recover", "--all", "--directory", folder])
+    #expect(live.waitForExit() == 0)
+    #expect(live.output.contains("in progress  \(abandoned)"), "\(live.output)")
+    run.send(SIGKILL)
+    _ = run.waitForExit()
+
+    let open = try CommandRun(["recover", "--all", "--directory", folder, "--json"])
+    #expect(open.waitForExit() == 0)
+    let states = try open.objects().map {
+      [$0["path"] as? String ?? "", $0["state"] as? String ?? ""]
+    }
+    #expect(
+      states == [
+        ["\(folder)/foreign.journal", "unusable"], ["\(folder)/newer.journal", "unusable"],
+        ["\(folder)/torn.journal", "unusable"], [abandoned, "open"],
+      ])
+    let text = try CommandRun(["recover", "--all", "--directory", folder])
+    #expect(text.waitForExit() == 0)
+    #expect(text.output.contains("(vm 100): its migration was abandoned"), "\(text.output)")
+    #expect(text.output.contains("next: switchover recover \(abandoned)\n"))
+    #expect(text.output.contains("newer than 1"))
+    #expect(!text.output.contains("other.txt"))
+
+    for name in ["torn", "foreign", "newer", "missing"] {
+      let refused = try CommandRun(["recover", "\(folder)/\(name).journal"])
+      #expect(refused.waitForExit() == 1 && !refused.errors.isEmpty, "\(name)")
+    }
+    let settled = try CommandRun(["recover", abandoned, "--ownership", "source"])
+    #expect(settled.waitForExit() != nil)
+    let rest = try CommandRun(["recover", "--all", "--directory", folder])
+    #expect(rest.waitForExit() == 0)
+    #expect(!rest.output.contains(abandoned), "\(rest.output)")
+    #expect(pair.ticks.isTicking(.source))
+  }
+
+  @Test func theTableIsPrinted() throws {
+    let text = try CommandRun(["recover", "--table"])
+    #expect(text.waitForExit() == 0)
+    #expect(text.output.contains("\n1. both-run\n"))
+    #expect(text.output.split(separator: "\n").allSatisfy { $0.count <= 80 })
+    let json = try CommandRun(["recover", "--table", "--json"])
+    #expect(json.waitForExit() == 0)
+    let rows = try json.objects()
+    #expect(rows.count > 40)
+    #expect(rows.allSatisfy { ($0["rule"] as? String)?.isEmpty == false })
+  }
+
+  @Test(
+    "wrong usage is told",
+    arguments: [
+      ["recover"], ["recover", "--table", "--all"], ["recover", "x", "--all"],
+      ["recover", "x", "--fenced", "both"], ["recover", "x", "--guest-ran", "perhaps"],
+      ["recover", "x", "--settle", "2h"],
+    ])
+  func wrongUsage(arguments: [String]) throws {
+    let run = try CommandRun(arguments)
+    #expect(run.waitForExit() == 1)
+    #expect(run.output.isEmpty && run.errors.contains("Usage: switchover recover"), "\(run.errors)")
+  }
+}
