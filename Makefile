@@ -18,7 +18,11 @@ BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 DOCDIR ?= $(PREFIX)/share/doc/libswitchover
+MANDIR ?= $(PREFIX)/share/man
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 INSTALL ?= install
+# More words for `swift build`, such as those that a distribution hardens with.
+SWIFT_FLAGS ?=
 
 # Runs only the tests whose name matches: make unit SWO_TEST_FILTER=greeting
 SWO_TEST_FILTER ?=
@@ -30,6 +34,7 @@ BUDGET_unit := 180
 BUDGET_sim := 240
 BUDGET_qemu := 900
 BUDGET_c := 200
+BUDGET_packaging := 60
 BUDGET_perl := 600
 BUDGET_perl-taint := 180
 
@@ -45,7 +50,7 @@ RELEASE_FLAGS := -c release --scratch-path $(RELEASE) --disable-local-rpath \
   -Xswiftc -file-prefix-map -Xswiftc $(CURDIR)=. \
   -Xcc -ffile-prefix-map=$(CURDIR)=. \
   -Xswiftc -Xfrontend -Xswiftc -disable-incremental-llvm-codegen \
-  -Xswiftc -Xfrontend -Xswiftc -no-clang-module-breadcrumbs
+  -Xswiftc -Xfrontend -Xswiftc -no-clang-module-breadcrumbs $(SWIFT_FLAGS)
 HARDENING := $(foreach word,relro now,-Xlinker -z -Xlinker $(word))
 # Only swo_* is visible, and the Swift runtime cannot be unloaded from a process that has run it.
 LIBRARY_FLAGS := $(HARDENING) -Xlinker -z -Xlinker nodelete -Xlinker -z -Xlinker defs \
@@ -64,7 +69,7 @@ deps: ## Install what is missing to build and test (apt-get; asks for sudo unles
 	@for place in .build $(RELEASE) .build-tools; do swift package --scratch-path $$place resolve; done
 
 .PHONY: build
-build: library command ## Build the release library and command line into .build-release/out
+build: library command pages ## Build the release library and command line into .build-release/out
 
 .PHONY: library
 library:
@@ -83,6 +88,19 @@ command: library
 	  -Xlinker -L$(OUT)/lib
 	@mkdir -p $(OUT)/bin
 	cp $(RELEASE)/release/switchover-cli $(OUT)/bin/switchover
+
+# Manual pages and completion come from the header and from the program's own help.
+.PHONY: pages
+pages: command
+	@rm -rf $(OUT)/man $(OUT)/completions
+	@mkdir -p $(OUT)/man/man1 $(OUT)/man/man3 $(OUT)/completions
+	LD_LIBRARY_PATH=$(OUT)/lib packaging/scripts/command-page $(OUT)/bin/switchover \
+	  include/switchover.h >$(OUT)/man/man1/switchover.1
+	packaging/scripts/function-pages include/switchover.h $(OUT)/man/man3
+	packaging/scripts/overview-page packaging/man/libswitchover.3.in include/switchover.h \
+	  >$(OUT)/man/man3/libswitchover.3
+	LD_LIBRARY_PATH=$(OUT)/lib $(OUT)/bin/switchover --generate-completion-script bash | \
+	  sed '1{/^#!/d}' >$(OUT)/completions/switchover
 
 .PHONY: demo
 demo: ## Install what is missing, then migrate a guest there and back and show its blackout
@@ -107,11 +125,12 @@ pkg_config = sed -e 's|@PREFIX@|$(1)|' -e 's|@LIBDIR@|$(2)|' -e 's|@INCLUDEDIR@|
   -e 's|@VERSION@|$(VERSION)|' packaging/libswitchover.pc.in
 
 .PHONY: install
-install: ## Install what was built: DESTDIR= PREFIX= BINDIR= LIBDIR= INCLUDEDIR= DOCDIR=
+install: ## Install what was built: DESTDIR= PREFIX= BINDIR= LIBDIR= INCLUDEDIR= DOCDIR= MANDIR=
 	@test -e $(OUT)/lib/$(SONAME) -a -e $(OUT)/bin/switchover || \
 	  { echo "nothing is built yet: run 'make build' first" >&2; exit 1; }
 	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) \
-	  $(DESTDIR)$(DOCDIR)/examples
+	  $(DESTDIR)$(DOCDIR)/examples $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man3 \
+	  $(DESTDIR)$(COMPLETIONDIR)
 	$(INSTALL) -m 755 $(OUT)/bin/switchover $(DESTDIR)$(BINDIR)
 	$(INSTALL) -m 644 $(OUT)/lib/libswitchover.so.$(VERSION) $(DESTDIR)$(LIBDIR)
 	ln -sf libswitchover.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
@@ -120,10 +139,13 @@ install: ## Install what was built: DESTDIR= PREFIX= BINDIR= LIBDIR= INCLUDEDIR=
 	$(call pkg_config,$(PREFIX),$(LIBDIR),$(INCLUDEDIR)) \
 	  > $(DESTDIR)$(LIBDIR)/pkgconfig/libswitchover.pc
 	$(INSTALL) -m 644 $(wildcard bindings/c/examples/*.c) $(DESTDIR)$(DOCDIR)/examples
+	$(INSTALL) -m 644 $(OUT)/man/man1/*.1 $(DESTDIR)$(MANDIR)/man1
+	$(INSTALL) -m 644 $(OUT)/man/man3/*.3 $(DESTDIR)$(MANDIR)/man3
+	$(INSTALL) -m 644 $(OUT)/completions/switchover $(DESTDIR)$(COMPLETIONDIR)
 
 .PHONY: clean
 clean: ## Delete everything that was built
-	rm -rf .build .build-*
+	rm -rf .build .build-* out
 
 # --- Tests ---------------------------------------------------------------------------------------
 
@@ -139,7 +161,7 @@ OTHER_THAN_UNIT := $(TIDY_TESTS)|$(SIM_TESTS)|$(QEMU_TESTS)|$(C_TESTS)
 swift_test = swift test --skip-build --disable-xctest --no-parallel
 only = --filter '^($(1))\..*$(SWO_TEST_FILTER)'
 
-PARTS := lint tidy unit sim qemu c perl perl-taint
+PARTS := lint tidy unit sim qemu c packaging perl perl-taint
 
 .PHONY: test
 test: ## Install what is missing, then check
@@ -195,6 +217,32 @@ perl: perl-module ## The Perl module, and the stack that it is tested in
 perl-taint: perl-module ## The Perl module under taint mode
 	@$(call group,perl-taint) tap $(call prove,-T) $(filter-out %/valgrind.t,$(filter-out \
 	  bindings/perl/t/stack-%,$(PERL_TESTS)))
+
+.PHONY: packaging
+packaging: build ## What is built, its manual pages, its lists of symbols and its history agree
+	@$(call group,packaging) tap prove --verbose Tests/Packaging
+
+.PHONY: abi-check
+abi-check: library ## The binary interface against packaging/abi; ABI_RECORD=1 notes what is new
+	packaging/scripts/abi-check $(if $(ABI_RECORD),--record) $(OUT)/lib/$(SONAME)
+
+# --- Packages ------------------------------------------------------------------------------------
+
+.PHONY: dist
+dist: ## Source archives of the commit: out/libswitchover_VERSION.orig.tar.gz, -vendor: what it needs
+	packaging/scripts/make-dist $(VERSION) out
+
+.PHONY: deb
+deb: dist ## Debian packages, checked by lintian, in out/
+	packaging/scripts/make-deb $(VERSION) out
+
+.PHONY: deb-test
+deb-test: ## The packages of `make deb` in a clean root (root; the machine's own package mirror)
+	packaging/scripts/test-deb out
+
+.PHONY: deb-twice
+deb-twice: dist ## The packages built in two places, which must be the same bytes
+	packaging/scripts/compare-builds $(VERSION) out
 
 # --- Slower ways ---------------------------------------------------------------------------------
 

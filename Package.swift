@@ -100,15 +100,19 @@ let package = Package(
     .testTarget(name: "TidyTests"),
     .testTarget(name: "ABITests", dependencies: ["QEMUHarness"], exclude: ["Programs"]),
     .testTarget(name: "PlatformTests", dependencies: ["Platform", "CPlatform"]),
+    .systemLibrary(
+      name: "COpenSSL", path: "Tests/Support/COpenSSL", pkgConfig: "libcrypto",
+      providers: [.apt(["libssl-dev"])]),
     .testTarget(
-      name: "SSHTests", dependencies: ["CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
+      name: "SSHTests",
+      dependencies: ["COpenSSL", "CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
     .testTarget(
       name: "RuntimeTests",
       dependencies: [
         "Runtime", "MigrationEngine", "MigrationSession", "QMP", "Platform", "QEMUHarness",
       ]),
     .testTarget(name: "CLITests", dependencies: ["CLI", "DemoGuest", "CSwitchover"]),
-    .testTarget(name: "CLIRunTests", dependencies: ["CLI", "QEMUHarness"]),
+    .testTarget(name: "CLIRunTests", dependencies: ["CLI", "DemoGuest", "QEMUHarness"]),
     .testTarget(
       name: "QEMUTests", dependencies: ["QEMUHarness", "CSwitchover", "SwitchoverABI"]),
   ],

@@ -43,6 +43,8 @@ typedef struct swo_loop swo_loop;           /* one thread's set of migrations an
 typedef struct swo_migration swo_migration; /* one migration of one guest */
 typedef struct swo_qmp swo_qmp;             /* one QMP client */
 typedef struct swo_event swo_event;         /* one thing that happened */
+typedef struct swo_recovery swo_recovery;   /* one recovery of a migration whose manager has gone */
+typedef struct swo_journal swo_journal;     /* what a journal said when it was read */
 
 /* ---- Codes ------------------------------------------------------------------------------------- */
 
@@ -75,7 +77,7 @@ const char *swo_code_name(int code);
 /* The version of the library in the form of SWO_VERSION. */
 uint32_t swo_version(void);
 
-/* The same as text, such as "0.1.0". */
+/* The version of the library as text, such as "0.1.0". */
 const char *swo_version_string(void);
 
 /* ---- Words ------------------------------------------------------------------------------------- */
@@ -182,10 +184,13 @@ typedef SWO_ENUM(swo_event_kind) {
   SWO_EVENT_QMP_CLOSED = 35       /* the connection is gone; swo_event_code(), swo_event_text() */
 } swo_event_kind;
 
+/* One of swo_event_kind. */
 int swo_event_kind_of(const swo_event *event);
 /* The migration or client concerned, or NULL. Borrowed; still yours if you made it. */
 swo_migration *swo_event_migration(const swo_event *event);
 swo_qmp *swo_event_qmp(const swo_event *event);
+/* The recovery concerned, or NULL. Borrowed. Its events are WARNING, LOG and FINISHED. */
+swo_recovery *swo_event_recovery(const swo_event *event);
 /* The new phase of a SWO_EVENT_PHASE; else SWO_PHASE_IDLE. */
 int swo_event_phase(const swo_event *event);
 /* Text for a person; "" where the kind has none. Valid until the event is freed. */
@@ -200,6 +205,7 @@ int swo_event_code(const swo_event *event);
 uint64_t swo_event_command_id(const swo_event *event);
 /* QEMU's own timestamp of a QMP event, microseconds since 1970; 0 where there is none. */
 int64_t swo_event_time_us(const swo_event *event);
+/* Frees an event and the texts that it lent. */
 void swo_event_free(swo_event *event);
 
 /* ---- Migration: making one --------------------------------------------------------------------- */
@@ -299,7 +305,7 @@ int swo_migration_disk(
     const swo_migration *migration, int index, const char **device_out, uint64_t *done_out,
     uint64_t *total_out);
 
-/* A journal for swo_recover(), at this absolute path: the intent is durable there before anything is
+/* A journal for swo_recovery_set_journal(), at this absolute path: the intent is durable there before anything is
  * changed, and the outcome after the end. Its folder must exist. Without a journal recovery has only what
  * both QEMUs say. Optional. */
 int swo_migration_set_journal(swo_migration *migration, const char *path);
@@ -345,6 +351,7 @@ int swo_migration_run(swo_migration *migration, int timeout_ms);
 
 /* ---- Migration: what is known ------------------------------------------------------------------ */
 
+/* Where it stands now: one of swo_phase, swo_end, swo_owner and swo_guest. */
 int swo_migration_phase(const swo_migration *migration); /* swo_phase */
 int swo_migration_end(const swo_migration *migration);   /* swo_end */
 int swo_migration_owner(const swo_migration *migration); /* swo_owner */
@@ -404,6 +411,7 @@ typedef SWO_ENUM(swo_failure) {
   SWO_FAILURE_JOURNAL = 20             /* the journal could not be written; nothing was changed */
 } swo_failure;
 
+/* A constant English name for one of swo_failure, such as "monitor-busy"; never NULL. */
 const char *swo_failure_name(int failure);
 
 int swo_migration_failure(const swo_migration *migration);      /* swo_failure */
@@ -419,6 +427,135 @@ const char *swo_migration_next_step(const swo_migration *migration);
 /* All of it in one line, for a log; also after a success. */
 const char *swo_migration_summary(const swo_migration *migration);
 
+/* ---- Recovery ---------------------------------------------------------------------------------- */
+
+/* What recovery does about a pair; swo_recovery_action_name() gives the words. */
+typedef SWO_ENUM(swo_recovery_action) {
+  SWO_RECOVERY_NOTHING = 1,          /* nothing is left to do about the guest */
+  SWO_RECOVERY_WAIT = 2,             /* QEMU has not decided */
+  SWO_RECOVERY_CANCEL_MIGRATION = 3,
+  SWO_RECOVERY_RESUME_TARGET = 4,
+  SWO_RECOVERY_END_TARGET = 5,       /* end the target, then resume the source */
+  SWO_RECOVERY_RESUME_SOURCE = 6,
+  SWO_RECOVERY_QUIT_SOURCE = 7,
+  SWO_RECOVERY_ASK = 8               /* nothing is safe: a person has to establish something */
+} swo_recovery_action;
+
+const char *swo_recovery_action_name(int action);
+
+/* Makes a recovery that belongs to the loop: it looks at both QEMUs, decides from one table, acts where
+ * that is proven safe, and otherwise names what has to be established. Free with swo_recovery_free(). */
+int swo_recovery_new(swo_loop *loop, swo_recovery **recovery_out);
+
+/* Frees the handle and closes its connections, whatever it was doing; running it again goes on. */
+void swo_recovery_free(swo_recovery *recovery);
+
+/* The setters answer SWO_E_STATE after swo_recovery_start() and SWO_E_INVALID for a bad value. All of
+ * them are optional, but without a journal at least one monitor is needed. */
+
+/* The journal of the migration, at this absolute path. It is read in swo_recovery_start(), stays locked
+ * until the end, and gets the outcome. */
+int swo_recovery_set_journal(swo_recovery *recovery, const char *path);
+
+/* The address of a side's monitor, as for a migration; it goes before the journal's. "" leaves that side
+ * unasked. */
+int swo_recovery_set_monitor(swo_recovery *recovery, int side, const char *address);
+
+/* A second monitor of the source, used out of band where its mirrors hang on a dead connection. */
+int swo_recovery_set_oob_monitor(swo_recovery *recovery, const char *address);
+
+/* The host program's word that this side is fenced: it cannot run now, nor later by itself. */
+int swo_recovery_set_fenced(swo_recovery *recovery, int side);
+
+/* The host program's word on where ownership in its cluster is; SWO_SIDE_NONE: there is no cluster. */
+int swo_recovery_set_ownership(swo_recovery *recovery, int side);
+
+/* The host program's word on whether the guest is to run (1) or stood before the migration (0). */
+int swo_recovery_set_guest_ran(swo_recovery *recovery, int ran);
+
+/* The host program's word that the guest never ran on the target. */
+int swo_recovery_set_target_never_ran(swo_recovery *recovery);
+
+/* With 1 it looks and decides, and changes nothing. */
+int swo_recovery_set_dry_run(swo_recovery *recovery, int on);
+
+/* How long QEMU may take to decide by itself before a person is asked, milliseconds, 0 to 3600000.
+ * Default: 60000. */
+int swo_recovery_set_settle_limit(swo_recovery *recovery, uint32_t milliseconds);
+
+/* Starts. Errors: SWO_E_BUSY when a live process works with the journal, SWO_E_PROTOCOL when it is none
+ * or not a whole one, SWO_E_SYSTEM when it cannot be opened; SWO_E_INVALID when there is nothing to look
+ * at. */
+int swo_recovery_start(swo_recovery *recovery);
+
+/* Dispatches until the recovery ends (returns 1), timeout_ms has passed (0; negative: no limit), or a
+ * signal arrived (SWO_E_INTERRUPTED). */
+int swo_recovery_run(swo_recovery *recovery, int timeout_ms);
+
+/* What it came to; before its end the decision is 0, the owner and the guest are unknown and
+ * the texts "". */
+int swo_recovery_decision(const swo_recovery *recovery); /* swo_recovery_action */
+int swo_recovery_owner(const swo_recovery *recovery);        /* swo_owner */
+int swo_recovery_guest(const swo_recovery *recovery);        /* swo_guest */
+/* The name of the row of the table that decided. */
+const char *swo_recovery_rule(const swo_recovery *recovery);
+/* What the situation means, or why an action failed: one sentence. */
+const char *swo_recovery_text(const swo_recovery *recovery);
+/* What a person has to do and to say then: one sentence. "" when nothing is left. */
+const char *swo_recovery_next_step(const swo_recovery *recovery);
+/* What to say: each an option of the command, such as "--fenced target"; one of them is enough unless the
+ * next step says otherwise. NULL where index (from 0) is too large. */
+const char *swo_recovery_word(const swo_recovery *recovery, int index);
+/* What was found, and what was done, one sentence each; NULL where index (from 0) is too large. */
+const char *swo_recovery_finding(const swo_recovery *recovery, int index);
+const char *swo_recovery_deed(const swo_recovery *recovery, int index);
+
+/* The table that decides: its rows in order, of which the first that matches counts. */
+int swo_recovery_table_count(void);
+
+typedef SWO_ENUM(swo_recovery_column) {
+  SWO_RECOVERY_COLUMN_RULE = 1,
+  SWO_RECOVERY_COLUMN_SOURCE = 2,      /* what the source's QEMU does; "any", or names with bars */
+  SWO_RECOVERY_COLUMN_TARGET = 3,
+  SWO_RECOVERY_COLUMN_CLUSTER = 4,     /* where the cluster believes the guest to be */
+  SWO_RECOVERY_COLUMN_GUEST_RUN = 5,   /* whether the guest ran before */
+  SWO_RECOVERY_COLUMN_TARGET_PAST = 6, /* whether it may have run on the target */
+  SWO_RECOVERY_COLUMN_ACTION = 7,
+  SWO_RECOVERY_COLUMN_OWNER = 8,       /* before the action */
+  SWO_RECOVERY_COLUMN_GUEST = 9,
+  SWO_RECOVERY_COLUMN_MEANING = 10,
+  SWO_RECOVERY_COLUMN_TO_DO = 11,
+  SWO_RECOVERY_COLUMN_WORDS = 12
+} swo_recovery_column;
+
+/* Writes one cell of row index (from 0) as text with a closing zero, cut where size is too small. Returns
+ * the length of the whole text in bytes. */
+int swo_recovery_table_cell(int index, int column, char *buffer, size_t size);
+
+/* ---- Journals ---------------------------------------------------------------------------------- */
+
+/* Reads a journal and lets go of it. SWO_E_BUSY: a live process works with it. SWO_E_PROTOCOL: it is no
+ * journal, not a whole one, or of a newer version; swo_last_error() says which. SWO_E_SYSTEM: it cannot be
+ * opened, or is not a private file of this user. */
+int swo_journal_read(const char *path, swo_journal **journal_out);
+void swo_journal_free(swo_journal *journal);
+
+/* The migration's name. */
+const char *swo_journal_name(const swo_journal *journal);
+/* The address of a side's monitor. */
+const char *swo_journal_monitor(const swo_journal *journal, int side);
+/* The side's process on this machine, or 0 where the journal names none. */
+int swo_journal_process(const swo_journal *journal, int side);
+/* How the migration ended (swo_end): SWO_END_NONE when nobody wrote that down. */
+int swo_journal_end(const swo_journal *journal);
+/* Who owned the guest then (swo_owner), SWO_OWNER_UNKNOWN before the end. */
+int swo_journal_owner(const swo_journal *journal);
+int swo_journal_guest(const swo_journal *journal); /* swo_guest */
+/* 1 when nothing is left to recover. */
+int swo_journal_is_settled(const swo_journal *journal);
+const char *swo_journal_text(const swo_journal *journal);
+const char *swo_journal_next_step(const swo_journal *journal);
+
 /* ---- QMP client -------------------------------------------------------------------------------- */
 
 /* Starts to connect; SWO_EVENT_QMP_READY or _CLOSED follows within timeout_ms (1 to 600000). The address
@@ -426,10 +563,11 @@ const char *swo_migration_summary(const swo_migration *migration);
  * oob 1 asks for out-of-band execution where QEMU offers it. */
 int swo_qmp_open(swo_loop *loop, const char *address, int oob, int timeout_ms, swo_qmp **qmp_out);
 
-/* The same, and waits for the result: 0, SWO_E_BUSY, SWO_E_CONNECT, SWO_E_PROTOCOL, SWO_E_TIMEOUT or
+/* Connects and waits for the result: 0, SWO_E_BUSY, SWO_E_CONNECT, SWO_E_PROTOCOL, SWO_E_TIMEOUT or
  * SWO_E_INTERRUPTED; *qmp_out is NULL after an error. */
 int swo_qmp_connect(swo_loop *loop, const char *address, int oob, int timeout_ms, swo_qmp **qmp_out);
 
+/* Frees a client and closes its connection. What became of commands in flight is unknown. */
 void swo_qmp_free(swo_qmp *qmp);
 
 /* Sends a command; SWO_EVENT_QMP_REPLY brings the answer under *id_out. arguments_json is a JSON object

@@ -274,11 +274,12 @@ extension MigrationEngine {
   ///
   /// A mirror that is ready ends in sync, without force. Forced, a write-blocking mirror under write load
   /// corrupts QEMU's heap (measured on 7.2 and 10.0; before it is ready in half of all tries), so
-  /// one that is not ready has its connection broken and fails by itself. Force is for copies in the
-  /// background, for a source whose guest stands for good, and for those that do not end otherwise.
+  /// one that is not ready, or that does not end, has its connection broken and fails by itself. Force
+  /// is for copies in the background and for a source whose guest stands for good.
   /// The caller polls: each call sends only what is not on its way.
   mutating func endMirrors(takenOverToo: Bool, _ effects: inout [EngineEffect]) -> Bool {
     guard !mirrors.isEmpty, source.isConnected else { return true }
+    _ = alarms.takeDue(.yank, at: now)
     var isClean = true
     for mirror in mirrors.mirrors where mirror.isOurs || takenOverToo {
       if mirror.isConcluded {
@@ -288,7 +289,7 @@ extension MigrationEngine {
         }
       } else if mirror.report != nil || mirror.isLive {
         isClean = false
-        if mirror.isLive { tellToEnd(mirror, &effects) }
+        tellToEnd(mirror, &effects)
       } else if mirror.nodeIsAdded {
         isClean = false
         if let node = mirror.node, !awaited.contains(.blockdevDel(node: node), .source) {
@@ -308,24 +309,32 @@ extension MigrationEngine {
   private mutating func tellToEnd(_ mirror: MirrorSet.Mirror, _ effects: inout [EngineEffect]) {
     let told = endingSince.first { $0.index == mirror.index }
     let isOverdue = told.map { now >= $0.since + Self.softEndLimit } ?? false
+    let canBreak = mirror.node != nil && !(source.status == .completed && told == nil)
     let way: MirrorEnding
-    if source.status == .completed || isOverdue {
+    if source.status == .completed, !isOverdue {
       way = .force
-    } else if mirror.state == .ready {
+    } else if mirror.state == .ready, !isOverdue {
       way = .inSync
-    } else if mirror.isWriteBlocking, mirror.isOurs, mirror.nodeIsAdded {
+    } else if canBreak, mirror.isWriteBlocking || isOverdue {
       way = .brokenConnection
     } else {
       way = .force
     }
-    if let told, told.way == .force || way != .force { return }
+    if let told, told.way == way || told.way == .brokenConnection || !isOverdue { return }
     endingSince.removeAll { $0.index == mirror.index }
     endingSince.append((mirror.index, now, way))
+    // In band, QEMU may not answer while it waits for a stalled connection.
+    if way != .brokenConnection { alarms.set(.yank, now + Self.softEndLimit) }
     switch way {
     case .inSync: ask(.blockJobCancel(job: mirror.jobID, force: false), .source, &effects)
     case .force: ask(.blockJobCancel(job: mirror.jobID, force: true), .source, &effects)
     case .brokenConnection:
-      ask(.yank(nodes: [MirrorNames.node(mirror.index)]), .source, &effects)
+      guard let node = mirror.node else { return }
+      if source.outOfBandIsReady {
+        effects.append(.sendOutOfBand(.yank(nodes: [node]), to: .source))
+      } else {
+        ask(.yank(nodes: [node]), .source, &effects)
+      }
     }
   }
 

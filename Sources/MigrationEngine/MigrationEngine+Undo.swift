@@ -171,7 +171,6 @@ extension MigrationEngine {
     if source.status == .completed, sourceResumption == .notTried {
       // A source that runs on with a mirror to a dead target hangs at its first write.
       guard endMirrors(takenOverToo: true, &effects) else {
-        yankBeforeResuming(&effects)
         return alarms.takeDue(.step, at: now) ? conclude(&effects) : .undoing
       }
     }
@@ -228,14 +227,6 @@ extension MigrationEngine {
       targetDisarmed: targetDisarmed, monitorEnded: !target.isConnected,
       processExited: target.hasExited && grantConnectionIsUnbroken, fenced: target.isFenced,
       ownershipWithSource: handOver.isWithSource)
-  }
-
-  /// Mirrors that do not end by force hang on their connection: break it.
-  private mutating func yankBeforeResuming(_ effects: inout [EngineEffect]) {
-    if !alarms.isSet(.yank), !yankSent { alarms.set(.yank, now + storage.yankLimit) }
-    guard alarms.takeDue(.yank, at: now), !yankSent, source.outOfBandIsReady else { return }
-    yankSent = true
-    effects.append(.sendOutOfBand(.yank(nodes: yankableNodes), to: .source))
   }
 
   private mutating func endOurMirrors(_ effects: inout [EngineEffect]) -> MigrationPhase {

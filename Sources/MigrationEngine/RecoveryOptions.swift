@@ -132,6 +132,16 @@ public struct RecoveryConclusion: Hashable, Sendable {
     self.deeds = deeds
   }
 
+  /// What to do, and what to say to recovery then; empty: nothing.
+  public var nextStep: String {
+    let said = words.filter { $0 != .again }.map { "\($0)" }.joined(separator: " or ")
+    switch (words.isEmpty, said.isEmpty) {
+    case (true, _): return toDo
+    case (false, true): return "\(toDo); then 'switchover recover' again"
+    case (false, false): return "\(toDo); then 'switchover recover' with \(said)"
+    }
+  }
+
   /// Whether the pair has one owner now.
   public var isSettled: Bool { owner == .source || owner == .target }
 }

@@ -76,12 +76,14 @@ public struct JournalRecord: Hashable, Sendable {
   /// The source's run state before the migration, in QEMU's word.
   public var runState: String
   public var mirrors: [Mirror]
+  /// Where the processes are at home: their numbers mean nothing elsewhere, or after another boot.
+  public var machine: String?
   /// nil as long as the migration has not ended.
   public var outcome: Outcome?
 
   public init(
     name: String, source: QEMU, target: QEMU, handOver: HandOverMode, sourceEnd: SourceEnd,
-    runState: String, mirrors: [Mirror] = [], outcome: Outcome? = nil
+    runState: String, mirrors: [Mirror] = [], machine: String? = nil, outcome: Outcome? = nil
   ) {
     self.name = name
     self.source = source
@@ -90,6 +92,7 @@ public struct JournalRecord: Hashable, Sendable {
     self.sourceEnd = sourceEnd
     self.runState = runState
     self.mirrors = mirrors
+    self.machine = machine
     self.outcome = outcome
   }
 
@@ -126,6 +129,7 @@ extension JournalRecord {
       parameters: facts.target.parameters)
     handOver = options.handOver
     sourceEnd = options.sourceEnd
+    machine = configuration.machine
     runState = facts.runState?.qemuName ?? ""
     mirrors = options.storage.disks.enumerated().map { index, disk in
       switch disk.mirror {
@@ -188,6 +192,7 @@ extension JournalRecord {
       "source-end": .string(sourceEnd == .quit ? "quit" : "keep"), "run-state": .string(runState),
       "mirrors": .array(mirrors.map(\.json)),
     ]
+    if let machine { body["machine"] = .string(machine) }
     if let outcome { body["outcome"] = outcome.json }
     return .object(body)
   }
@@ -207,6 +212,7 @@ extension JournalRecord {
     sourceEnd = value["source-end"]?.string == "quit" ? .quit : .keep
     self.runState = runState
     self.mirrors = mirrors.compactMap(Mirror.init)
+    machine = value["machine"]?.string
     if let outcome = value["outcome"] {
       guard let outcome = Outcome(outcome) else { return nil }
       self.outcome = outcome

@@ -212,6 +212,6 @@ extension JournalRecord.Outcome {
       }
     self.init(
       end: end, owner: conclusion.owner, guest: conclusion.guest, text: conclusion.text,
-      nextStep: conclusion.toDo)
+      nextStep: conclusion.nextStep)
   }
 }

@@ -138,6 +138,8 @@ public struct SessionConfiguration: Sendable {
   /// The driver's monotonic clock minus this machine's wall clock, microseconds; nil if not known.
   /// The ledger uses it where both QEMUs run on this machine.
   public var clockOffsetMicroseconds: Int64?
+  /// Which machine, and which boot of it, the driver's process numbers belong to; nil if not known.
+  public var machine: String?
 
   public init(options: MigrationOptions, sourceMonitor: Endpoint, targetMonitor: Endpoint) {
     self.options = options

@@ -9,16 +9,19 @@ extension SSHConnection {
       "ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384",
       "ecdsa-sha2-nistp521", "ssh-rsa",
     ].filter { !known.contains($0) }
-    let hostKeys = (known + others).flatMap(signatureAlgorithms)
-    let ciphers =
-      "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr"
-    let digests =
-      "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512"
-    // libssh2 passes over the names that it does not have. A list of which it has none is an
-    // error, and leaves its own list in place.
-    prefer(LIBSSH2_METHOD_HOSTKEY, hostKeys.joined(separator: ","))
-    for method in [LIBSSH2_METHOD_CRYPT_CS, LIBSSH2_METHOD_CRYPT_SC] { prefer(method, ciphers) }
-    for method in [LIBSSH2_METHOD_MAC_CS, LIBSSH2_METHOD_MAC_SC] { prefer(method, digests) }
+    prefer([LIBSSH2_METHOD_HOSTKEY], (known + others).flatMap(signatureAlgorithms))
+    prefer(
+      [LIBSSH2_METHOD_CRYPT_CS, LIBSSH2_METHOD_CRYPT_SC],
+      [
+        "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr",
+        "aes256-ctr",
+      ])
+    prefer(
+      [LIBSSH2_METHOD_MAC_CS, LIBSSH2_METHOD_MAC_SC],
+      [
+        "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256",
+        "hmac-sha2-512",
+      ])
   }
 
   /// Compares the key that the server proved to hold with what is known.
@@ -40,8 +43,25 @@ extension SSHConnection {
     }
   }
 
-  private func prefer(_ method: Int32, _ names: String) {
-    libssh2_session_method_pref(transport.pointee.session, method, names)
+  /// Names that this libssh2 does not have are left out here: it takes them out of a list by copying
+  /// overlapping memory. Without any that it has, its own list stays in place.
+  private func prefer(_ methods: [Int32], _ names: [String]) {
+    let session = transport.pointee.session
+    for method in methods {
+      let supported = supportedNames(method)
+      let common = names.filter { supported.contains($0) }
+      guard !common.isEmpty else { continue }
+      libssh2_session_method_pref(session, method, common.joined(separator: ","))
+    }
+  }
+
+  private func supportedNames(_ method: Int32) -> Set<String> {
+    let session = transport.pointee.session
+    var list: UnsafeMutablePointer<UnsafePointer<CChar>?>?
+    let count = libssh2_session_supported_algs(session, method, &list)
+    guard count > 0, let list else { return [] }
+    defer { libssh2_free(session, list) }
+    return Set((0..<Int(count)).compactMap { list[$0].map { String(cString: $0) } })
   }
 
   private func signatureAlgorithms(of type: String) -> [String] {

@@ -173,7 +173,8 @@ private func summary(of migration: Migration) -> String {
   if let conclusion = migration.conclusion {
     facts.append(conclusion.failure?.text ?? "\(conclusion.end)")
     if conclusion.end == .completed, let blackout = migration.ledger.blackout {
-      facts.append("blackout \(blackout / 1_000).\(blackout % 1_000 / 100) ms")
+      let tenths = blackout / 100 + (blackout % 100 < 50 ? 0 : 1)
+      facts.append("blackout \(tenths / 10).\(tenths % 10) ms")
     }
   } else {
     facts.append("\(String(cString: swo_phase_name(Int32(migration.phase.word.rawValue))))")

@@ -154,11 +154,7 @@ public func swo_migration_set_journal(
   _ migration: OpaquePointer?, _ path: UnsafePointer<CChar>?
 ) -> Int32 {
   set("swo_migration_set_journal", migration) { draft throws(CallFailure) in
-    let path = try nonEmpty(path, "path")
-    guard path.hasPrefix("/"), !path.hasSuffix("/") else {
-      throw .invalid("path '\(path)' is no absolute path of a file")
-    }
-    draft.journalPath = path
+    draft.journalPath = try absolutePath(path, "path")
   }
 }
 

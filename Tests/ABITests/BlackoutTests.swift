@@ -7,7 +7,7 @@ import Testing
 @Suite("The blackout", .serialized)
 struct BlackoutTests {
   /// How often memory may be asked for in the blackout: twice of what was measured.
-  static let allocationLimit = 240
+  static let allocationLimit = 300
 
   @Test("the process receives, sends, waits and sets its timer, and asks for nothing else")
   func systemCalls() throws {

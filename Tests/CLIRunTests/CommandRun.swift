@@ -94,6 +94,11 @@ extension QEMUPair {
       "--uri", migrationAddress, "--name", "vm 100",
     ]
   }
+
+  /// The same for `migrate`, with a journal among the pair's files.
+  var migration: [String] { ["migrate"] + arguments + ["--journal", journal] }
+
+  var journal: String { directory.file("journal") }
 }
 
 extension QEMUPair.Options {

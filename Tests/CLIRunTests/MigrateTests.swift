@@ -11,7 +11,7 @@ struct MigrateTests {
     let pair = try QEMUPair(.init(version))
     let drawing = pair.directory.file("ledger.svg")
     let run = try CommandRun(
-      ["migrate"] + pair.arguments + ["--json", "--ledger-svg", drawing])
+      pair.migration + ["--json", "--ledger-svg", drawing])
     #expect(run.waitForExit() == 0, "\(run.errors)\(run.output)")
     #expect(run.errors.isEmpty)
 
@@ -28,6 +28,8 @@ struct MigrateTests {
     #expect(parts.reduce(0) { $0 + ($1["length_us"] as? Int ?? 0) } == blackout)
     #expect(blackout > 0)
     #expect(FileManager.default.contents(atPath: drawing)?.isEmpty == false)
+    #expect(end["journal"] as? String == pair.journal)
+    #expect(FileManager.default.contents(atPath: pair.journal)?.isEmpty == false)
 
     #expect(pair.source.waitForExit() == .exited(status: 0))
     #expect(pair.ticks.isTicking(.target))
@@ -37,7 +39,7 @@ struct MigrateTests {
   @Test("prints a table for people, and keeps the source that is to be kept")
   func printsATable() throws {
     let pair = try QEMUPair()
-    let run = try CommandRun(["migrate"] + pair.arguments + ["--source-end", "keep"])
+    let run = try CommandRun(pair.migration + ["--source-end", "keep"])
     #expect(run.waitForExit() == 0, "\(run.errors)")
     #expect(run.output.contains("where the blackout went"))
     #expect(run.output.contains("source STOP → target RESUME"))
@@ -52,7 +54,7 @@ struct MigrateTests {
     "an interruption while memory travels leaves the guest on the source")
   func interruption() throws {
     let pair = try QEMUPair(.busy)
-    let run = try CommandRun(["migrate"] + pair.arguments + ["--bandwidth", "1M", "--json"])
+    let run = try CommandRun(pair.migration + ["--bandwidth", "1M", "--json"])
     #expect(run.wait { $0.output.contains(#""event":"progress""#) })
     run.send(SIGINT)
     #expect(run.waitForExit() == 10, "\(run.errors)\(run.output)")
@@ -68,7 +70,7 @@ struct MigrateTests {
   @Test("SIGTERM and a closed terminal cancel too, and say so", arguments: [SIGTERM, SIGHUP])
   func otherInterruptions(signal: Int32) throws {
     let pair = try QEMUPair(.busy)
-    let run = try CommandRun(["migrate"] + pair.arguments + ["--bandwidth", "1M"])
+    let run = try CommandRun(pair.migration + ["--bandwidth", "1M"])
     #expect(run.wait { $0.errors.contains("MiB left") })
     run.send(signal)
     #expect(run.waitForExit() == 10)
@@ -81,7 +83,7 @@ struct MigrateTests {
     let pair = try QEMUPair()
     let gate = pair.directory.file("gate")
     let run = try CommandRun(
-      ["migrate"] + pair.arguments
+      pair.migration
         + ["--hand-over-command", "until test -e \(gate); do sleep 0.02; done"])
     #expect(run.wait { $0.errors.contains("hand-over: until") })
     run.send(SIGINT)
@@ -96,7 +98,7 @@ struct MigrateTests {
   func deadline() throws {
     let pair = try QEMUPair(.busy)
     let run = try CommandRun(
-      ["migrate"] + pair.arguments + ["--bandwidth", "1M", "--deadline", "300ms"])
+      pair.migration + ["--bandwidth", "1M", "--deadline", "300ms"])
     #expect(run.waitForExit() == 10)
     #expect(run.errors.contains("owner: source"))
     #expect(pair.ticks.isTicking(.source))
@@ -106,7 +108,7 @@ struct MigrateTests {
   func busyMonitor() throws {
     let pair = try QEMUPair()
     let holder = try HarnessMonitor(.unix(pair.target.monitorPaths[0]))
-    let run = try CommandRun(["migrate"] + pair.arguments + ["--json"])
+    let run = try CommandRun(pair.migration + ["--json"])
     #expect(run.waitForExit() == 10, "\(run.output)")
     let failure = try #require(try run.objects().last?["failure"] as? [String: Any])
     #expect(failure["name"] as? String == "monitor-busy")
@@ -123,7 +125,7 @@ struct MigrateTests {
       ["--capability", "return-path=on"], ["--parameter", "multifd-channels={"],
       ["--ledger-svg", pair.directory.file("nowhere/ledger.svg")], ["--source", "nonsense:x"],
     ] {
-      let run = try CommandRun(["migrate"] + pair.arguments + extra)
+      let run = try CommandRun(pair.migration + extra)
       #expect(run.waitForExit() == 1, "\(extra) \(run.errors)")
       #expect(run.errors.hasPrefix("switchover: "), "\(run.errors)")
       #expect(run.output.isEmpty)
@@ -140,7 +142,7 @@ struct HandOverTests {
     let pair = try QEMUPair()
     let file = pair.directory.file("told")
     let run = try CommandRun(
-      ["migrate"] + pair.arguments
+      pair.migration
         + [
           "--hand-over-command",
           "echo moving; printf '%s|' \"$SWO_NAME\" \"$SWO_SOURCE\" \"$SWO_TARGET\" \"$SWO_URI\" "
@@ -162,7 +164,7 @@ struct HandOverTests {
   func failed() throws {
     let pair = try QEMUPair()
     let run = try CommandRun(
-      ["migrate"] + pair.arguments + ["--hand-over-command", "exit 1"])
+      pair.migration + ["--hand-over-command", "exit 1"])
     #expect(run.waitForExit() == 10, "\(run.errors)")
     #expect(run.errors.contains("hand-over failed: the command exited with 1"))
     #expect(run.errors.contains("owner: source"))
@@ -173,9 +175,10 @@ struct HandOverTests {
   func unknown() throws {
     let pair = try QEMUPair()
     let run = try CommandRun(
-      ["migrate"] + pair.arguments + ["--hand-over-command", "kill -9 $$"])
+      pair.migration + ["--hand-over-command", "kill -9 $$"])
     #expect(run.waitForExit() == 12, "\(run.errors)")
     #expect(run.errors.contains("hand-over unknown: the command was ended by signal 9"))
+    #expect(run.errors.contains("next: switchover recover \(pair.journal)\n"), "\(run.errors)")
     #expect(run.errors.contains("owner: nobody"))
     #expect(run.errors.contains("next: "))
     try pair.ticks.assertSilentOnBothSides()
@@ -186,7 +189,7 @@ struct HandOverTests {
     let pair = try QEMUPair()
     let mark = pair.directory.file("mark")
     let run = try CommandRun(
-      ["migrate"] + pair.arguments
+      pair.migration
         + [
           "--hand-over", "after-resume", "--hand-over-command",
           "test -e \(mark) && exit 0; touch \(mark); exit 1",
@@ -200,7 +203,7 @@ struct HandOverTests {
   @Test("external: whoever watches resumes the target, and the program sees it")
   func external() throws {
     let pair = try QEMUPair()
-    let run = try CommandRun(["migrate"] + pair.arguments + ["--hand-over", "external", "--json"])
+    let run = try CommandRun(pair.migration + ["--hand-over", "external", "--json"])
     #expect(run.wait { $0.output.contains("hand-over-wanted") }, "\(run.output)\(run.errors)")
     try pair.ticks.assertSilentOnBothSides()
     let cont = try CommandRun(["qmp", pair.target.monitorPaths[0], "cont"])
@@ -213,7 +216,7 @@ struct HandOverTests {
   @Test("external: an interruption only ends the watching, and says who owns the guest")
   func leavingExternal() throws {
     let pair = try QEMUPair()
-    let run = try CommandRun(["migrate"] + pair.arguments + ["--hand-over", "external"])
+    let run = try CommandRun(pair.migration + ["--hand-over", "external"])
     #expect(run.wait { $0.errors.contains("resume it there now") }, "\(run.errors)")
     run.send(SIGINT)
     #expect(run.waitForExit() == 12, "\(run.errors)")
@@ -227,8 +230,8 @@ struct ReaderTests {
   @Test("a reader that goes away does not take the guest with it")
   func readerGone() throws {
     let pair = try QEMUPair()
-    let arguments = pair.arguments.map { "'\($0)'" }.joined(separator: " ")
-    let run = try CommandRun(shell: "\"$SWITCHOVER\" migrate \(arguments) --json | head -n 1")
+    let arguments = pair.migration.map { "'\($0)'" }.joined(separator: " ")
+    let run = try CommandRun(shell: "\"$SWITCHOVER\" \(arguments) --json | head -n 1")
     #expect(run.waitForExit() == 0)
     #expect(pair.ticks.isTicking(.target))
     #expect(pair.source.waitForExit() == .exited(status: 0))
@@ -239,7 +242,7 @@ struct ReaderTests {
     let terminal = try Terminal()
     let pair = try QEMUPair(.busy)
     let run = try CommandRun(
-      ["migrate"] + pair.arguments + ["--bandwidth", "1M"], errorsTo: terminal.path)
+      pair.migration + ["--bandwidth", "1M"], errorsTo: terminal.path)
     #expect(run.wait { _ in terminal.read().contains("▕") })
     run.send(SIGINT)
     #expect(run.waitForExit() == 10)
@@ -257,7 +260,7 @@ struct ReaderTests {
     let terminal = try Terminal()
     terminal.stopOutput()
     let pair = try QEMUPair()
-    let run = try CommandRun(["migrate"] + pair.arguments, errorsTo: terminal.path)
+    let run = try CommandRun(pair.migration, errorsTo: terminal.path)
     #expect(pair.ticks.isTicking(.target))
     #expect(pair.source.waitForExit() == .exited(status: 0))
     terminal.resumeOutput()

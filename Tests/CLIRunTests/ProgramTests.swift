@@ -53,6 +53,21 @@ struct DemoTests {
     #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).isEmpty)
   }
 
+  @Test("with a disk loses no write either", arguments: QEMUVersion.allCases)
+  func disk(version: QEMUVersion) throws {
+    let directory = try TemporaryDirectory()
+    let run = try CommandRun(
+      ["demo", "--disk", "--qemu", try version.executable], variables: ["TMPDIR": directory.path])
+    #expect(run.waitForExit() == 0, "\(run.errors)\(run.output)")
+    #expect(run.output.contains("none lost, none twice, never on two machines"), "\(run.output)")
+    let writes = run.output.firstMatch(
+      of: #/✓ ([\d,]+) writes acknowledged, none missing on A's disk; every other/#)
+    let count = try #require(writes, "\(run.output)").1.replacing(",", with: "")
+    #expect(try #require(Int(count)) > 0)
+    #expect(run.errors.contains(" s  mirroring\n"), "\(run.errors)")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).isEmpty)
+  }
+
   @Test("an interruption ends both machines and leaves nothing")
   func interruption() throws {
     let directory = try TemporaryDirectory()

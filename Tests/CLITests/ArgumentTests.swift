@@ -19,6 +19,7 @@ struct ArgumentTests {
     #expect(plan.handOver == HandOverMode.none)
     #expect(plan.sourceEnd == .quit)
     #expect(plan.tuning == MigrationPlan.Tuning())
+    #expect(plan.storage.isEmpty && plan.storage.address == nil)
   }
 
   @Test func everythingReachesThePlan() throws {
@@ -50,6 +51,75 @@ struct ArgumentTests {
     ]
     expected.tuning.transferDeadlineMilliseconds = 600_000
     #expect(plan == expected)
+  }
+
+  @Test func disksReachThePlan() throws {
+    let plan = try migrate([
+      "--source-oob", "/a2", "--disk", "d0", "--disk", "d1=e1,bandwidth=50M,node=n1",
+      "--take-over", "d2=mirror-d2", "--take-over", "d3=j3,node=n3,write-blocking",
+      "--nbd", "tcp:h:2", "--sync-deadline", "15m", "--yank-after", "500ms",
+      "--drain-limit", "1s", "--no-fast-order",
+    ])
+    var expected = MigrationPlan.Storage()
+    expected.disks = [
+      MirroredDisk(device: "d0", exportName: "d0", targetNode: "d0"),
+      MirroredDisk(
+        device: "d1", exportName: "e1", targetNode: "n1", bytesPerSecond: 50 << 20),
+    ]
+    expected.takenOver = [
+      TakenOverMirror(device: "d2", jobID: "mirror-d2"),
+      TakenOverMirror(device: "d3", jobID: "j3", isWriteBlocking: true, node: "n3"),
+    ]
+    expected.address = "tcp:h:2"
+    expected.listenAddress = "tcp:h:2"
+    expected.syncDeadlineMilliseconds = 900_000
+    expected.yankMilliseconds = 500
+    expected.drainMilliseconds = 1000
+    expected.allowsFastOrder = false
+    #expect(plan.storage == expected)
+  }
+
+  @Test("an export is made only where the NBD server is started here, or where a node is named")
+  func exports() throws {
+    let elsewhere = try migrate(["--disk", "d0", "--nbd", "/n", "--nbd-listen", "unix:/m"]).storage
+    #expect(elsewhere.listenAddress == "unix:/m")
+    #expect(elsewhere.disks.first?.targetNode == "d0")
+    let running = try migrate([
+      "--disk", "d0=x", "--disk", "d1,node=n1", "--nbd", "/n", "--nbd-listen", "none",
+    ]).storage
+    #expect(running.address == "/n" && running.listenAddress == nil)
+    #expect(running.disks.map(\.targetNode) == [nil, "n1"])
+    #expect(running.disks.map(\.exportName) == ["x", "d1"])
+  }
+
+  @Test(
+    "disks that contradict themselves are refused",
+    arguments: [
+      ["--disk", "d0"], ["--nbd", "/n"], ["--nbd-listen", "/n"],
+      ["--disk", "d0", "--nbd-listen", "none"],
+      ["--disk", "", "--nbd", "/n"], ["--disk", "=e", "--nbd", "/n"],
+      ["--disk", "d0=", "--nbd", "/n"], ["--disk", "d0,", "--nbd", "/n"],
+      ["--disk", "d0,node=", "--nbd", "/n"], ["--disk", "d0,speed=1", "--nbd", "/n"],
+      ["--disk", "d0,node=a,node=b", "--nbd", "/n"],
+      ["--disk", "d0,bandwidth=fast", "--nbd", "/n"],
+      ["--disk", "d0", "--disk", "d0=x", "--nbd", "/n"],
+      ["--disk", "d0", "--take-over", "d0=j", "--nbd", "/n"],
+      ["--take-over", "d0"], ["--take-over", "d0="], ["--take-over", "d0=j,blocking"],
+      ["--take-over", "d0=j,write-blocking,write-blocking"],
+      ["--take-over", "d0=j", "--nbd", "/n"],
+      ["--no-fast-order"], ["--sync-deadline", "1m"], ["--drain-limit", "1s"],
+      ["--yank-after", "1s", "--take-over", "d0=j"],
+      ["--source-oob", "/o", "--yank-after", "49ms", "--take-over", "d0=j"],
+      ["--drain-limit", "11m", "--take-over", "d0=j"], ["--journal", ""],
+    ])
+  func contradictingDisks(arguments: [String]) {
+    #expect(throws: (any Error).self) { try migrate(arguments) }
+  }
+
+  @Test func aCheckTakesDisksToo() throws {
+    let command = try SwitchoverCommand.parseAsRoot(
+      ["check"] + Self.required + ["--disk", "d0", "--nbd", "/n"])
+    #expect((command as? CheckCommand)?.arguments.plan.storage.disks.map(\.device) == ["d0"])
   }
 
   @Test("a hand-over command means before-resume unless another mode is asked for")

@@ -39,6 +39,28 @@ struct PersonNarratorTests {
     #expect(count == 5)
   }
 
+  @Test func disksHavePlainProgressToo() {
+    var narrator = narrator()
+    #expect(
+      narrator.tell(.progressed, .mirroring, elapsedMilliseconds: 1300)
+        == [.remark("   1.300 s  50 %, 96.0 MiB left, 1 of 2 disks copied")])
+  }
+
+  @Test("where the owner is in doubt the journal's recovery is the next step")
+  func journal() {
+    var (narrator, snapshot) = (narrator(), MigrationSnapshot.refused)
+    snapshot.journal = "/j/vm 100"
+    #expect(
+      narrator.tell(.ended, snapshot, elapsedMilliseconds: 0).last
+        == .remark("next: switchover recover '/j/vm 100'"))
+    snapshot.owner = Word(code: swo_owner.SWO_OWNER_SOURCE.number, name: "source")
+    #expect(
+      narrator.tell(.ended, snapshot, elapsedMilliseconds: 0).last
+        == .remark("journal: /j/vm 100"))
+    snapshot.end = Word(code: swo_end.SWO_END_CANCELLED.number, name: "cancelled")
+    #expect(narrator.tell(.ended, snapshot, elapsedMilliseconds: 0).count == 1)
+  }
+
   @Test("on a terminal one line is drawn again, and gone before the result")
   func terminal() {
     var narrator = narrator(terminal: true)
@@ -169,6 +191,18 @@ struct JSONNarratorTests {
     #expect(failure["class"] as? String == "GenericError")
     #expect(object["exit_status"] as? Int == 12)
     #expect(object["blackout_us"] == nil)
+  }
+
+  @Test func disksAreListedWhereThereAreAny() throws {
+    var narrator = JSONNarrator()
+    let object = try object(narrator.tell(.progressed, .mirroring, elapsedMilliseconds: 0))
+    let disks = try #require(object["disks"] as? [[String: Any]])
+    #expect(disks.map { $0["device"] as? String } == ["d0", "d1"])
+    #expect(disks.map { $0["copied_bytes"] as? Int } == [64 << 20, 32 << 20])
+    #expect(disks.map { $0["total_bytes"] as? Int } == [64 << 20, 128 << 20])
+    #expect(
+      try self.object(narrator.tell(.progressed, .transferring, elapsedMilliseconds: 0))["disks"]
+        == nil)
   }
 
   @Test("64-bit figures are exact")

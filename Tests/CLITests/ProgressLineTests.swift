@@ -43,6 +43,35 @@ struct ProgressLineTests {
     #expect(bare == ProgressLine.text(.transferring, plain))
   }
 
+  @Test func disksHaveTheBarBeforeMemoryTravels() {
+    #expect(
+      ProgressLine.text(.mirroring, Style())
+        == "mirroring ▕█████████████             ▏ 50 %  96.0 MiB left  1 of 2 disks copied")
+    var one = MigrationSnapshot.mirroring
+    one.disks.removeFirst()
+    #expect(ProgressLine.facts(one, Style()) == ["96.0 MiB left"])
+  }
+
+  @Test func disksStandBesideMemory() {
+    var snapshot = MigrationSnapshot.transferring
+    snapshot.disks = MigrationSnapshot.mirroring.disks
+    #expect(ProgressLine.facts(snapshot, Style()).last == "disks: 96.0 MiB left")
+    snapshot.disks.removeLast()
+    #expect(ProgressLine.facts(snapshot, Style()).last == "disks copied")
+  }
+
+  @Test func disksOfUnknownOrAbsurdSizeDrawNoAbsurdBar() {
+    var snapshot = MigrationSnapshot.mirroring
+    snapshot.disks = [DiskFigures(device: "d", copiedBytes: 0, totalBytes: 0)]
+    #expect(ProgressLine.text(snapshot, Style()) == "mirroring")
+    snapshot.disks = [
+      DiskFigures(device: "d", copiedBytes: .max, totalBytes: 1),
+      DiskFigures(device: "e", copiedBytes: 0, totalBytes: .max),
+      DiskFigures(device: "f", copiedBytes: 0, totalBytes: .max),
+    ]
+    #expect(ProgressLine.fractionDone(snapshot).map { (0...1).contains($0) } == true)
+  }
+
   @Test func outsideTheTransferThePhaseStandsAlone() {
     var snapshot = MigrationSnapshot.transferring
     snapshot.phase = Word(code: swo_phase.SWO_PHASE_ACTIVATING.number, name: "activating")

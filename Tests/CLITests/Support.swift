@@ -18,6 +18,18 @@ extension MigrationSnapshot {
     return snapshot
   }
 
+  /// One whose disks are copied before its memory travels.
+  static var mirroring: MigrationSnapshot {
+    var snapshot = transferring
+    snapshot.phase = Word(code: swo_phase.SWO_PHASE_MIRRORING.number, name: "mirroring")
+    snapshot.figures = Figures()
+    snapshot.disks = [
+      DiskFigures(device: "d0", copiedBytes: 64 << 20, totalBytes: 64 << 20),
+      DiskFigures(device: "d1", copiedBytes: 32 << 20, totalBytes: 128 << 20),
+    ]
+    return snapshot
+  }
+
   /// One that completed with a blackout of 3.214 ms.
   static var completed: MigrationSnapshot {
     var snapshot = transferring

@@ -24,6 +24,7 @@ struct JournalRecordTests {
       JournalRecord.Mirror(device: "d0", jobID: "swo-mirror0", node: "swo-nbd0", isOurs: true),
       JournalRecord.Mirror(device: "d1", jobID: "drive-d1", node: nil, isOurs: false),
     ],
+    machine: "boot/pid",
     outcome: JournalRecord.Outcome(
       end: .unknown, owner: .unknown, guest: .unknown, text: "lost", nextStep: "recover"))
 

@@ -14,6 +14,13 @@ extension PlatformTests {
       #expect((1_577_836_800_000_000..<4_102_444_800_000_000).contains(WallClock.nowMicroseconds))
     }
 
+    @Test func theMachineIsAlwaysTheSame() throws {
+      let machine = try #require(MachineIdentity.current)
+      #expect(machine == MachineIdentity.current)
+      // A boot's random number, and where process numbers are at home.
+      #expect(machine.wholeMatch(of: #/[0-9a-f-]{36}/pid:\[[0-9]+\]/#) != nil, "\(machine)")
+    }
+
     @Test func errorsAreNamedInEnglish() {
       let error = SystemError(errno: ECONNREFUSED, call: .connect)
       #expect(error.description == "connect: Connection refused (ECONNREFUSED)")

@@ -4,12 +4,21 @@ import Platform
 
 @testable import SSH
 
+/// Something that is driven along with a connection.
+protocol Companion {
+  var entries: [pollfd] { get }
+  func carry()
+}
+
+extension Relay: Companion {}
+extension HostileServer: Companion {}
+
 /// Drives one connection with poll, as a loop would.
 final class Client {
   let connection: SSHConnection
   private(set) var notices: [SSHNotice] = []
-  /// What stands between the connection and its server and must be carried on as well.
-  private var relay: Relay?
+  /// What is at the other end in this thread and must be carried on as well.
+  private var companion: (any Companion)?
 
   init(_ configuration: SSHConfiguration, socket: Descriptor? = nil) throws {
     connection = try SSHConnection(
@@ -19,7 +28,15 @@ final class Client {
   /// A connection through `relay`.
   convenience init(_ configuration: SSHConfiguration, through relay: Relay) throws {
     try self.init(configuration, socket: relay.clientEnd())
-    self.relay = relay
+    companion = relay
+  }
+
+  /// A connection to a server in this thread.
+  convenience init(
+    _ configuration: SSHConfiguration, socket: Descriptor, server: HostileServer
+  ) throws {
+    try self.init(configuration, socket: socket)
+    companion = server
   }
 
   /// A connection to `server` that has logged in.
@@ -47,9 +64,9 @@ final class Client {
       wait = min(
         wait, Int32(clamping: max(0, ((deadline - now()).nanoseconds + 999_999) / 1_000_000)))
     }
-    entries += relay?.entries ?? []
+    entries += companion?.entries ?? []
     poll(&entries, nfds_t(entries.count), wait)
-    relay?.carry()
+    companion?.carry()
     step()
   }
 

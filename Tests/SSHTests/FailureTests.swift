@@ -45,10 +45,10 @@ extension SSHTests {
       let server = try Server()
       let whole = try byteCountOfALogin(server)
       var steps: Set<SSHError.Step> = []
-      for count in stride(from: 1, to: whole, by: max(1, whole / 40)) {
+      for count in stride(from: 1, to: whole, by: max(1, whole / 24)) {
         var configuration = try server.configuration()
-        configuration.limits.handshake = .milliseconds(400)
-        configuration.limits.authentication = .milliseconds(400)
+        configuration.limits.handshake = .milliseconds(300)
+        configuration.limits.authentication = .milliseconds(300)
         let relay = try Relay(to: server.port, .silence(after: count))
         let error = try Client(configuration, through: relay).waitForFailure()
         #expect(error.reason == .timedOut, "after \(count): \(error)")

@@ -22,6 +22,8 @@ final class DiskMigration {
   private var migration: OpaquePointer?
   private(set) var warnings: [String] = []
   private(set) var phases: [Int32] = []
+  /// What the host program answers when a hand-over is wanted.
+  var handOverResult: Int32 = 1
 
   /// A pair whose guest writes numbered sectors to each disk all the time.
   static func pair(
@@ -78,6 +80,9 @@ final class DiskMigration {
 
   func start() throws { try check(swo_migration_start(migration)) }
 
+  /// Whether it is in this phase, or has been.
+  func hasReached(_ phase: Int32) -> Bool { self.phase == phase || phases.contains(phase) }
+
   /// Every mirror has begun to copy, and none is done.
   var isCopying: Bool {
     (0..<swo_migration_disk_count(migration)).allSatisfy { index in
@@ -113,7 +118,8 @@ final class DiskMigration {
       switch swo_event_kind(rawValue: UInt32(swo_event_kind_of(event))) {
       case .SWO_EVENT_WARNING: warnings.append(String(cString: swo_event_text(event)))
       case .SWO_EVENT_PHASE: phases.append(swo_event_phase(event))
-      case .SWO_EVENT_HAND_OVER_WANTED: try check(swo_migration_handed_over(migration, 1))
+      case .SWO_EVENT_HAND_OVER_WANTED:
+        try check(swo_migration_handed_over(migration, handOverResult))
       default: break
       }
       swo_event_free(event)

@@ -13,6 +13,8 @@ struct CheckCommand: ParsableCommand {
 
       \(HelpText.addresses)
 
+      \(HelpText.disks)
+
       EXAMPLE
         switchover check --source /run/a.qmp --target /run/b.qmp \\
             --uri tcp:10.0.0.2:4444

@@ -13,9 +13,14 @@ struct DemoCommand: ParsableCommand {
       silence between its last tick here and its first tick there, measured from outside. Nothing \
       is left behind. It needs no privileges and no KVM.
 
+      With --disk each machine has a disk of its own, and the guest writes a numbered sector after \
+      every tick. The disk is mirrored and moves along; at the end it is compared with every write \
+      that was acknowledged to the guest.
+
       EXAMPLES
         switchover demo
         switchover demo --rounds 5
+        switchover demo --disk
         switchover demo --qemu /usr/local/bin/qemu-system-x86_64
 
       \(HelpText.exitStatus)
@@ -27,6 +32,9 @@ struct DemoCommand: ParsableCommand {
   @Option(help: ArgumentHelp("How many times there and back.", valueName: "n"))
   var rounds = 1
 
+  @Flag(help: "Give the guest a local disk, which moves along.")
+  var disk = false
+
   @Flag(help: "Leave the last QEMU and its directory at the end, to look around.")
   var keep = false
 
@@ -35,7 +43,7 @@ struct DemoCommand: ParsableCommand {
   }
 
   func run() throws {
-    let demonstration = try Demonstration(qemu: qemu, rounds: rounds)
+    let demonstration = try Demonstration(qemu: qemu, rounds: rounds, hasDisk: disk)
     let status = try demonstration.run(keep: keep)
     guard status == .asAsked else { throw CommandFailure(status) }
   }

@@ -54,6 +54,13 @@ struct MigrateCommand: ParsableCommand {
   var deadline: TimeSpan?
 
   @Option(
+    help: ArgumentHelp(
+      "Where recovery finds what was intended, if this program dies; none: nowhere. "
+        + "(default: \(JournalPlace.folder)/NAME.journal for root)",
+      valueName: "file|none"))
+  var journal: JournalChoice?
+
+  @Option(
     name: .customLong("ledger-svg"),
     help: ArgumentHelp("Draw the ledger of the blackout into this file.", valueName: "file"))
   var ledgerSVG: String?
@@ -117,8 +124,12 @@ struct MigrateCommand: ParsableCommand {
 
   func run() throws {
     let drawing = try ledgerSVG.map(OutputFile.init)
+    var plan = plan
+    let place = JournalPlace(journal, for: plan)
+    plan.journal = place.path
     let driver = try MigrationDriver(
       plan, signals: try SignalPipe(), outputs: Outputs(), narrator: report.narrator)
+    if let warning = place.warning { driver.warn(warning) }
     let snapshot = try driver.run(.migrate)
     if let drawing, !snapshot.ledger.isEmpty {
       let title = "Live migration of \(plan.name ?? "a guest"): where the blackout went"
@@ -138,9 +149,11 @@ extension MigrateCommand {
     end a ledger tells where every microsecond of the blackout went.
 
     Start the target like the source, with '-incoming defer' (or the uri) and '-S'. Storage is \
-    shared, or there is none.
+    shared, or each local disk is named with --disk.
 
     \(HelpText.addresses)
+
+    \(HelpText.disks)
 
     OWNERSHIP
     A cluster that keeps its own record of where a guest runs moves that record in the hand-over:
@@ -155,6 +168,11 @@ extension MigrateCommand {
     in its environment. Exit status 0 says that ownership moved, 1 that it certainly did not (the \
     guest then goes back to the source), anything else that it may have (nothing is resumed).
 
+    JOURNAL
+    Before anything is changed the intent is written to the journal, and the outcome after the end. \
+    If this program or its host dies in between, 'switchover recover FILE' settles who owns the \
+    guest. One migration at a time uses a journal.
+
     INTERRUPTION
     Ctrl-C (or SIGTERM, or the terminal's end) cancels, and the guest stays on the source. Past the \
     point of no return it is too late: the program says so and goes on to the end. Ctrl-Z is \
@@ -164,8 +182,9 @@ extension MigrateCommand {
     With --json each line of standard output is an object with "event" and "elapsed_ms". The events: \
     "phase", "progress", "warning", "log", "hand-over-wanted", "hand-over-started", \
     "hand-over-ended", "cancel", and last "finished" with "end", "owner", "guest", "exit_status", \
-    "summary", "next_step", "failure" (or null), the figures that are known and the "ledger". \
-    Figures end in their unit: _bytes, _ms, _us. New members and events may appear.
+    "summary", "next_step", "failure" (or null), "journal" (or null), the figures that are known and \
+    the "ledger". A "progress" has "disks" where there are any. Figures end in their unit: _bytes, \
+    _ms, _us. New members and events may appear.
 
     EXAMPLES
       switchover migrate --source /run/vm.qmp --target tcp:10.0.0.2:4440 \\
@@ -173,6 +192,9 @@ extension MigrateCommand {
       switchover migrate --source /run/vm.qmp --target /run/new.qmp \\
           --uri unix:/run/vm.migrate --name 'vm 100' \\
           --hand-over-command 'mv /cluster/a/100.conf /cluster/b/100.conf'
+      switchover migrate --source /run/vm.qmp --target tcp:10.0.0.2:4440 \\
+          --uri tcp:10.0.0.2:4444 --disk drive0 --disk drive1,bandwidth=100M \\
+          --nbd tcp:10.0.0.2:4445 --source-oob /run/vm-oob.qmp
       switchover migrate --source /run/vm.qmp --target /run/new.qmp \\
           --uri unix:/run/vm.migrate --capability xbzrle=on --json
 

@@ -47,6 +47,14 @@ struct MigrationArguments: ParsableArguments {
       valueName: "name=json"))
   var parameter: [ParameterSetting] = []
 
+  @OptionGroup var disks: DiskArguments
+
+  func validate() throws {
+    if disks.yankAfter != nil, sourceOutOfBand == nil {
+      throw ValidationError("--yank-after needs --source-oob: nobody else is heard then.")
+    }
+  }
+
   /// The plan, with the defaults for everything that these arguments do not say.
   var plan: MigrationPlan {
     var plan = MigrationPlan(
@@ -54,6 +62,7 @@ struct MigrationArguments: ParsableArguments {
       incomingURI: incomingUri)
     plan.tuning.capabilities = capability
     plan.tuning.parameters = parameter
+    plan.storage = disks.storage
     return plan
   }
 }
@@ -93,6 +102,21 @@ enum HelpText {
       fd:N                  a connected descriptor that this program inherited
     A monitor serves one client at a time: while another program holds one of \
     them, this one says so and ends.
+    """
+
+  static let disks = """
+    LOCAL DISKS
+    With --disk the target has a disk of the same size behind a node, which is \
+    exported over NBD; the source copies into it while the guest writes, and \
+    memory travels once all disks are in sync. No write is lost, and the target \
+    never runs with an export open. The export has the device's name unless \
+    there is another after '='. Where the target's NBD server is started here, \
+    the export is made of its node of that name, or of node=NODE.
+    --take-over takes a mirror that somebody else has started, by its block \
+    job; it is ended after a success, and left alone otherwise. Say \
+    write-blocking if it was started so: then the blackout is shorter.
+    A dead NBD connection at the switchover holds up QEMU's whole main loop: \
+    with --source-oob it is broken after --yank-after, and the guest runs on.
     """
 
   static let exitStatus = """

@@ -18,6 +18,8 @@ final class DemoMachine: DescriptorWatch {
     var image: String
     /// The guest's memory.
     var kibibytes: Int
+    /// Whether every machine has a disk of its own.
+    var hasDisk = false
   }
 
   /// How long a QEMU may take to come up, milliseconds; generous, for a machine may be loaded.
@@ -29,6 +31,9 @@ final class DemoMachine: DescriptorWatch {
   let name: String
   /// The monitor, as an address of the library.
   let monitorAddress: String
+  /// A second monitor.
+  let outOfBandAddress: String
+  let disk: DemoDisk?
   let pid: pid_t
   /// The guest's serial port; negative once it is closed.
   private(set) var descriptor: Int32
@@ -48,11 +53,14 @@ final class DemoMachine: DescriptorWatch {
     self.log = log
     let stem = "\(setting.directory)/\(name.lowercased())\(number)"
     monitorAddress = "unix:\(stem).qmp"
+    outOfBandAddress = "unix:\(stem).oob"
     errorPath = "\(stem).log"
+    disk = setting.hasDisk ? try DemoDisk(path: "\(stem).disk", isFilled: number == 0) : nil
     let listener = try Self.listen("\(stem).serial")
     defer { close(listener) }
     child = try ChildProgram(
-      [setting.qemu] + Self.arguments(setting, name: name, stem: stem, waits: number > 0),
+      [setting.qemu] + Self.arguments(setting, name: name, stem: stem, waits: number > 0)
+        + (disk?.arguments ?? []),
       output: .null, error: .file(errorPath))
     pid = child.pid
     descriptor = -1
@@ -119,6 +127,8 @@ final class DemoMachine: DescriptorWatch {
       // The monitor comes first: when QEMU has connected to the serial socket, it listens.
       "-chardev", "socket,id=qmp,path=\(stem).qmp,server=on,wait=off",
       "-mon", "chardev=qmp,mode=control",
+      "-chardev", "socket,id=oob,path=\(stem).oob,server=on,wait=off",
+      "-mon", "chardev=oob,mode=control",
       "-chardev", "socket,id=serial,path=\(stem).serial", "-serial", "chardev:serial",
     ]
     return waits ? arguments + ["-S", "-incoming", "defer"] : arguments

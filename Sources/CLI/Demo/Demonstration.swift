@@ -14,6 +14,8 @@ final class Demonstration {
   /// Slow enough to be watched; the last part of the memory goes as fast as it can all the same.
   private static let bytesPerSecond: UInt64 = 32 << 20
   private static let downtimeLimitMilliseconds: UInt32 = 5
+  /// So that the copying of a disk can be watched too.
+  private static let diskBytesPerSecond: UInt64 = 16 << 20
   private static let ticksPerSecond: UInt32 = 1000
   private static let pagesPerTick: UInt32 = 4
   /// The guest runs for so many ticks before the first move, so that there is something to carry.
@@ -32,17 +34,18 @@ final class Demonstration {
   private let log = TickLog()
   private var longestGapNanoseconds: UInt64 = 0
 
-  init(qemu: String, rounds: Int) throws {
+  init(qemu: String, rounds: Int, hasDisk: Bool) throws {
     self.rounds = rounds
     signals = try SignalPipe()
     directory = try DemoDirectory()
     var configuration = GuestImage.Configuration()
     configuration.ticksPerSecond = Self.ticksPerSecond
     configuration.memory = .init(mebibytes: Self.busyMebibytes, pagesPerTick: Self.pagesPerTick)
+    if hasDisk { configuration.disks = DemoDisk.load }
     let image = try directory.write(GuestImage(configuration).bytes, to: "guest.bin")
     setting = DemoMachine.Setting(
       qemu: qemu, directory: directory.path, image: image,
-      kibibytes: Self.mebibytes << 10 + Self.oddKibibytes)
+      kibibytes: Self.mebibytes << 10 + Self.oddKibibytes, hasDisk: hasDisk)
   }
 
   /// Runs it all; the status is that of the first migration that did not complete.
@@ -57,10 +60,11 @@ final class Demonstration {
       guard status == .asAsked else { return status }
       machine = next
     }
-    conclude()
+    var isWhole = conclude()
+    if let disk = machine.disk { isWhole = try conclude(disk, of: machine) && isWhole }
     if keep { self.keep(machine) }
     outputs.drain()
-    return .asAsked
+    return isWhole ? .asAsked : .targetOwns
   }
 
   private func introduce(_ machine: DemoMachine) throws {
@@ -78,6 +82,11 @@ final class Demonstration {
     say(
       "\(Self.mebibytes) MiB that ticks \(Quantity.grouped(UInt64(Self.ticksPerSecond))) times a "
         + "second and keeps changing \(Self.busyMebibytes) MiB of its memory.")
+    if machine.disk != nil {
+      say(
+        "A and B have a disk of \(DemoDisk.bytes >> 20) MiB each; the guest writes a numbered sector "
+          + "after every tick.")
+    }
   }
 
   /// One migration with its progress, its ledger and what the guest noticed.
@@ -91,6 +100,16 @@ final class Demonstration {
       uri: "unix:\(setting.directory)/migration\(number)")
     plan.tuning.bytesPerSecond = Self.bytesPerSecond
     plan.tuning.downtimeLimitMilliseconds = Self.downtimeLimitMilliseconds
+    if setting.hasDisk {
+      plan.outOfBandMonitor = source.outOfBandAddress
+      plan.storage.address = "unix:\(setting.directory)/disk\(number)"
+      plan.storage.listenAddress = plan.storage.address
+      plan.storage.disks = [
+        MirroredDisk(
+          device: DemoDisk.node, exportName: DemoDisk.node, targetNode: DemoDisk.node,
+          bytesPerSecond: Self.diskBytesPerSecond)
+      ]
+    }
     let narrator = PersonNarrator(
       style: Style(of: STDERR_FILENO), resultStyle: style, loudness: .normal)
     let driver = try MigrationDriver(
@@ -117,11 +136,13 @@ final class Demonstration {
         + "\(Quantity.span(microseconds: move.usualNanoseconds / 1000)))")
   }
 
-  private func conclude() {
+  /// Tells what the ticks say; whether all is as it must be.
+  private func conclude() -> Bool {
     let record = log.record
     let ticks = Quantity.grouped(record.tickCount)
     say("")
-    if record.holes == 0, record.ticksFromElsewhere == 0 {
+    let isWhole = record.holes == 0 && record.ticksFromElsewhere == 0
+    if isWhole {
       say(
         "\(style.paint(style.tick, .green)) \(ticks) ticks, none lost, none twice, never on two "
           + "machines; the longest silence was "
@@ -131,6 +152,35 @@ final class Demonstration {
         "\(style.paint(style.cross, .red)) \(ticks) ticks: \(record.holes) out of order, "
           + "\(record.ticksFromElsewhere) from a machine that the guest had left")
     }
+    return isWhole
+  }
+
+  /// Compares the disk with what the guest says; whether all is as it must be.
+  private func conclude(_ disk: DemoDisk, of machine: DemoMachine) throws -> Bool {
+    let wrong: Int
+    do {
+      let client = try MonitorClient(
+        machine.monitorAddress, timeoutMilliseconds: 60_000, in: try Loop())
+      // While the guest stands, what it has said and what its disk holds agree.
+      _ = try client.execute(MonitorCommand(name: "stop"))
+      machine.readArrived()
+      wrong = try disk.wrongSectors(after: log.record.writes)
+      _ = try client.execute(MonitorCommand(name: "cont"))
+    } catch let error as LibraryError {
+      throw CommandFailure(.targetOwns, error.text)
+    }
+    let writes = log.record.writes
+    let count = Quantity.grouped(writes.count)
+    guard wrong == 0, writes.refused == 0 else {
+      say(
+        "\(style.paint(style.cross, .red)) \(count) writes acknowledged, \(writes.refused) refused: "
+          + "\(wrong) sectors of \(machine.name)'s disk are not what they must be")
+      return false
+    }
+    say(
+      "\(style.paint(style.tick, .green)) \(count) writes acknowledged, none missing on "
+        + "\(machine.name)'s disk; every other sector as it was")
+    return true
   }
 
   private func keep(_ machine: DemoMachine) {

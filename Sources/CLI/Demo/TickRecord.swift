@@ -24,6 +24,9 @@ struct TickRecord {
   /// How many ticks came from a machine that the guest had left.
   private(set) var ticksFromElsewhere = 0
 
+  /// What the guest says about its disk.
+  private(set) var writes = WriteRecord()
+
   private struct Tick {
     var machine: Int
     var count: UInt32
@@ -40,7 +43,11 @@ struct TickRecord {
   ///
   /// A line may begin on one machine and end on the next: the bytes of all of them make one text.
   mutating func record(_ bytes: some Sequence<UInt8>, from machine: Int, at nanoseconds: UInt64) {
-    for case .tick(let count) in reader.read(bytes) {
+    for line in reader.read(bytes) {
+      guard case .tick(let count) = line else {
+        writes.record(line)
+        continue
+      }
       record(Tick(machine: machine, count: count, nanoseconds: nanoseconds))
     }
   }

@@ -4,6 +4,7 @@ import CSwitchover
 final class Migration {
   private let handle: OpaquePointer
   private let loop: Loop
+  private let journal: String?
 
   /// Makes a migration with everything that the plan says.
   init(_ plan: MigrationPlan, in loop: Loop) throws {
@@ -14,6 +15,7 @@ final class Migration {
     }
     handle = migration
     self.loop = loop
+    journal = plan.journal
     try apply(plan)
   }
 
@@ -44,7 +46,7 @@ final class Migration {
       end: Word(code: end, name: libraryText(swo_end_name(end))),
       owner: Word(code: owner, name: libraryText(swo_owner_name(owner))),
       guest: Word(code: guest, name: libraryText(swo_guest_name(guest))),
-      figures: figures, ledger: ledger, failure: failure,
+      figures: figures, disks: disks, ledger: ledger, failure: failure, journal: journal,
       nextStep: libraryText(swo_migration_next_step(handle)),
       summary: libraryText(swo_migration_summary(handle)))
   }
@@ -56,6 +58,15 @@ final class Migration {
       if swo_migration_number(handle, figure.rawValue, &value) == 0 { figures[figure] = value }
     }
     return figures
+  }
+
+  private var disks: [DiskFigures] {
+    (0..<max(0, swo_migration_disk_count(handle))).compactMap { index in
+      var device: UnsafePointer<CChar>?
+      var (copied, total): (UInt64, UInt64) = (0, 0)
+      guard swo_migration_disk(handle, index, &device, &copied, &total) == 0 else { return nil }
+      return DiskFigures(device: libraryText(device), copiedBytes: copied, totalBytes: total)
+    }
   }
 
   private var ledger: [LedgerPart] {
@@ -108,6 +119,10 @@ extension Migration {
         swo_migration_set_source_end(handle, plan.sourceEnd.libraryValue.number))
     }
     try applyTuning(plan.tuning)
+    try applyStorage(plan.storage)
+    if let journal = plan.journal {
+      try LibraryError.check(swo_migration_set_journal(handle, journal))
+    }
   }
 
   private func applyTuning(_ tuning: MigrationPlan.Tuning) throws {
@@ -130,5 +145,43 @@ extension Migration {
     if let deadline = tuning.transferDeadlineMilliseconds {
       try LibraryError.check(swo_migration_set_transfer_deadline(handle, deadline))
     }
+  }
+
+  private func applyStorage(_ storage: MigrationPlan.Storage) throws {
+    guard !storage.isEmpty else { return }
+    if let address = storage.address {
+      try LibraryError.check(
+        Self.withOptional(storage.listenAddress) { swo_migration_set_nbd(handle, address, $0) })
+    }
+    for disk in storage.disks {
+      try LibraryError.check(
+        Self.withOptional(disk.targetNode) {
+          swo_migration_add_disk(
+            handle, disk.device, disk.exportName, $0, disk.bytesPerSecond)
+        })
+    }
+    for mirror in storage.takenOver {
+      try LibraryError.check(
+        Self.withOptional(mirror.node) {
+          swo_migration_take_over_mirror(
+            handle, mirror.device, mirror.jobID, mirror.isWriteBlocking ? 1 : 0, $0)
+        })
+    }
+    if let deadline = storage.syncDeadlineMilliseconds {
+      try LibraryError.check(swo_migration_set_sync_deadline(handle, deadline))
+    }
+    try LibraryError.check(
+      swo_migration_set_storage_limits(
+        handle, storage.yankMilliseconds, storage.drainMilliseconds))
+    try LibraryError.check(
+      swo_migration_set_fast_order(handle, storage.allowsFastOrder ? 1 : 0))
+  }
+
+  /// A text that may be absent, as the library takes it.
+  private static func withOptional(
+    _ text: String?, _ body: (UnsafePointer<CChar>?) -> Int32
+  ) -> Int32 {
+    guard let text else { return body(nil) }
+    return text.withCString(body)
   }
 }

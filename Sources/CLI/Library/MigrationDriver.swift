@@ -48,6 +48,9 @@ final class MigrationDriver {
     }
   }
 
+  /// Tells something that was noticed before the start.
+  func warn(_ text: String) { tell(.warned(text)) }
+
   /// Runs it to its end and returns what is known then.
   func run(_ kind: Kind) throws -> MigrationSnapshot {
     started = monotonicNanoseconds()

@@ -17,6 +17,26 @@ struct MigrationPlan: Equatable {
     static let highestDowntimeLimit: UInt32 = 2_000_000
   }
 
+  /// The local disks that move along.
+  struct Storage: Equatable {
+    /// How long storage may hold the guest up, milliseconds.
+    static let limitMilliseconds: ClosedRange<UInt64> = 50...600_000
+
+    var disks: [MirroredDisk] = []
+    var takenOver: [TakenOverMirror] = []
+    /// The source's way to the target's NBD server.
+    var address: String?
+    /// Where the target is to listen; nil: its server runs already.
+    var listenAddress: String?
+    /// nil: the mirrors may take as long as they like.
+    var syncDeadlineMilliseconds: UInt64?
+    var yankMilliseconds: UInt32 = 2000
+    var drainMilliseconds: UInt32 = 5000
+    var allowsFastOrder = true
+
+    var isEmpty: Bool { disks.isEmpty && takenOver.isEmpty }
+  }
+
   var name: String?
   /// The monitors, as addresses of the library.
   var source: String
@@ -30,6 +50,32 @@ struct MigrationPlan: Equatable {
   var handOverCommand: String?
   var sourceEnd = SourceEnd.quit
   var tuning = Tuning()
+  var storage = Storage()
+  /// The absolute path of the journal; nil: none.
+  var journal: String?
+}
+
+/// A local disk that the library mirrors.
+struct MirroredDisk: Equatable {
+  /// The source's node or drive.
+  var device: String
+  /// The target's NBD export.
+  var exportName: String
+  /// The target's node that the export is to be made of; nil: the export is there.
+  var targetNode: String?
+  /// 0: no limit.
+  var bytesPerSecond: UInt64 = 0
+}
+
+/// A local disk whose mirror somebody else has started.
+struct TakenOverMirror: Equatable {
+  /// The source's node or drive.
+  var device: String
+  var jobID: String
+  /// Whether it was started with QEMU's copy mode of that name.
+  var isWriteBlocking = false
+  /// The NBD client's node on the source, if it is known.
+  var node: String?
 }
 
 /// When ownership moves in the cluster.

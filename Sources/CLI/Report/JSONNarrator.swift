@@ -16,7 +16,7 @@ struct JSONNarrator: Narrator {
       if snapshot.isIn(.SWO_PHASE_ENDED) { return [] }
       return [.result(line("phase", state(snapshot)))]
     case .progressed:
-      return [.progress(line("progress", figures(snapshot)))]
+      return [.progress(line("progress", figures(snapshot) + disks(snapshot)))]
     case .warned(let text):
       return [.result(line("warning", [("text", .string(text))]))]
     case .logged(let text):
@@ -52,6 +52,17 @@ struct JSONNarrator: Narrator {
     }
   }
 
+  private func disks(_ snapshot: MigrationSnapshot) -> [(name: String, value: JSONValue)] {
+    guard !snapshot.disks.isEmpty else { return [] }
+    let disks = snapshot.disks.map { disk -> JSONValue in
+      .object([
+        ("device", .string(disk.device)), ("copied_bytes", .unsigned(disk.copiedBytes)),
+        ("total_bytes", .unsigned(disk.totalBytes)),
+      ])
+    }
+    return [("disks", .array(disks))]
+  }
+
   private func conclusion(_ snapshot: MigrationSnapshot) -> [(name: String, value: JSONValue)] {
     let head: [(name: String, value: JSONValue)] = [
       ("end", .string(snapshot.end.name)), ("owner", .string(snapshot.owner.name)),
@@ -59,6 +70,7 @@ struct JSONNarrator: Narrator {
       ("exit_status", .integer(Int64(snapshot.exitStatus.rawValue))),
       ("summary", .string(snapshot.summary)), ("next_step", .string(snapshot.nextStep)),
       ("failure", snapshot.failure.map(failure) ?? .null),
+      ("journal", snapshot.journal.map(JSONValue.string) ?? .null),
     ]
     let parts = snapshot.ledger.map { part -> JSONValue in
       .object([

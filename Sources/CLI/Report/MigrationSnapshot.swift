@@ -8,9 +8,13 @@ struct MigrationSnapshot: Equatable {
   var owner: Word
   var guest: Word
   var figures = Figures()
+  /// How far the local disks have got.
+  var disks: [DiskFigures] = []
   /// Empty before the end.
   var ledger: [LedgerPart] = []
   var failure: FailureReport?
+  /// The path of the journal, if there is one.
+  var journal: String?
   /// One sentence, or empty.
   var nextStep = ""
   /// All of it in one line, by the library.
@@ -38,6 +42,17 @@ struct FailureReport: Equatable {
   var command = ""
   var errorClass = ""
   var text: String
+}
+
+/// How far a local disk has got.
+struct DiskFigures: Equatable {
+  var device: String
+  var copiedBytes: UInt64
+  /// 0 while it is not known; grows with what the guest writes.
+  var totalBytes: UInt64
+
+  var remainingBytes: UInt64 { totalBytes - min(copiedBytes, totalBytes) }
+  var isCopied: Bool { totalBytes > 0 && remainingBytes == 0 }
 }
 
 /// A stretch of the blackout.

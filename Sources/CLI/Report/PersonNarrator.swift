@@ -67,16 +67,14 @@ struct PersonNarrator: Narrator {
   }
 
   private mutating func isDue(_ snapshot: MigrationSnapshot, _ now: UInt64) -> Bool {
-    guard snapshot.isIn(.SWO_PHASE_TRANSFERRING), snapshot.figures[.ramTotalBytes] != nil else {
-      return false
-    }
+    guard ProgressLine.fractionDone(snapshot) != nil else { return false }
     if let last = lastProgress, now < last + Self.progressInterval { return false }
     lastProgress = now
     return true
   }
 
   private static func progress(_ snapshot: MigrationSnapshot, _ style: Style) -> String {
-    let done = ProgressLine.fractionDone(snapshot.figures).map { ["\(Int($0 * 100)) %"] } ?? []
+    let done = ProgressLine.fractionDone(snapshot).map { ["\(Int($0 * 100)) %"] } ?? []
     return (done + ProgressLine.facts(snapshot, style)).joined(separator: ", ")
   }
 
