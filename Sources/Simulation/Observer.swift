@@ -383,13 +383,15 @@ struct Observer {
     return history[first...]
   }
 
-  /// What was changed is put back wherever a QEMU lives on and could be spoken to.
+  /// What was changed is put back wherever a QEMU lives on and could be spoken to, once there is one
+  /// owner; before that it is for the recovery to do.
   private mutating func judgeTrace(
     _ conclusion: Conclusion, _ source: SimulatedQEMU, _ target: SimulatedQEMU,
     _ struck: [FaultKind], at now: MonotonicInstant
   ) {
     let isQuiet = struck.allSatisfy { !$0.mayLeaveUnknown || $0 == .targetKilled }
-    guard isQuiet, conclusion.owner != .unknown, conclusion.failure?.code != .outcomeUnknown,
+    guard isQuiet, conclusion.owner == .source || conclusion.owner == .target,
+      conclusion.failure?.code != .outcomeUnknown,
       conclusion.failure?.code != .monitorLost
     else { return }
     if source.isAlive, !source.outgoing.isUnderway,

@@ -76,6 +76,8 @@ extension SimulatedQEMU {
 
   func cancelMigration() {
     guard outgoing.isUnderway, outgoing.status != .cancelling else { return }
+    // The migration thread is woken first, and may go on for an instant.
+    if outgoing.stage == .preSwitchover, random.chance(1, in: 4) { setStatus(.device) }
     setStatus(.cancelling)
     effects.append(.closeMigration)
     outgoing.peerIsGone = true
