@@ -441,6 +441,7 @@ typedef SWO_ENUM(swo_recovery_action) {
   SWO_RECOVERY_ASK = 8               /* nothing is safe: a person has to establish something */
 } swo_recovery_action;
 
+/* A constant English name for one of swo_recovery_action, such as "resume the target"; never NULL. */
 const char *swo_recovery_action_name(int action);
 
 /* Makes a recovery that belongs to the loop: it looks at both QEMUs, decides from one table, acts where
