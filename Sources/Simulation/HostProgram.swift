@@ -19,6 +19,7 @@ struct HostProgram {
   var ownership = Ownership.source
   var answer: HandOverResult?
   var isAnswering = false
+  var isDead = false
   var fenced: [Side] = []
   var resumeAttempts = 0
   /// The connection on which it resumes the target by itself (`external`).
@@ -38,6 +39,10 @@ extension World {
   }
 
   func hostProgramWakes(_ wake: HostProgram.Wake) {
+    if host.isDead, wake != .reapsFenced(.source), wake != .reapsFenced(.target) {
+      if case .strangerLeaves(let index) = wake { closeByClient(index) }
+      return
+    }
     switch wake {
     case .answers: hostAnswers()
     case .connects: hostConnects()

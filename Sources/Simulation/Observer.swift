@@ -40,6 +40,7 @@ struct Observer {
   private var history: [Truth] = []
   private var endedAt: MonotonicInstant?
   private var hasCrashed = false
+  private var clusterWord: RecoverySituation.Cluster?
   private var initial: (source: [Bool], target: [Bool]) = ([], [])
   private var initialParameters: (source: JSONObject, target: JSONObject) = ([:], [:])
   /// What the session has written.
@@ -47,6 +48,12 @@ struct Observer {
   private var hasContinued = false
   private var hasMigrated = false
   private var stopDelivered = false
+  private var sourceTail: [UInt8] = []
+  /// The session has asked for the source's run state since the guest stood by itself.
+  private var askedSinceItStood = false
+  private var standingWasSeen = false
+  /// Guests that ran on although they stood, where QEMU's interface does not tell.
+  private(set) var ambiguousPauses = 0
   private var grantIsOnItsWay = 0
   private var hasResumedSource = false
   /// When what the session knows of a side left that side.
@@ -105,10 +112,25 @@ struct Observer {
     if target.isRunning, let state = target.incoming.state, state.runState != .running,
       before?.targetRuns == false, scenario.options.handOver != .external
     {
-      violate(
-        .pausedStaysPaused, "the guest was '\(state.runState.rawValue)' and runs on the target",
-        at: now)
+      if couldNotBeKnown {
+        ambiguousPauses += 1
+      } else {
+        violate(
+          .pausedStaysPaused, "the guest was '\(state.runState.rawValue)' and runs on the target",
+          at: now)
+      }
     }
+    if source.runState != before?.sourceRunState, source.stands {
+      standingWasSeen = false
+      askedSinceItStood = false
+    }
+  }
+
+  /// A guest that stands by itself an instant before the switchover: its STOP arrived, the session
+  /// asked why, and QEMU's answer was that of the switchover. Nor can a recovery know of a pause
+  /// that came after the journal was written.
+  private var couldNotBeKnown: Bool {
+    hasCrashed || (stopDelivered && askedSinceItStood && !standingWasSeen)
   }
 
   /// Every write that the guest saw acknowledged is on the disk that it now uses, or a later one.
@@ -129,11 +151,15 @@ struct Observer {
   // MARK: - The session
 
   mutating func delivered(
-    _ bytes: [UInt8], from side: Side, delay: Span, at now: MonotonicInstant
+    _ bytes: [UInt8], on stream: StreamID, delay: Span, at now: MonotonicInstant
   ) {
+    let side = stream.side
     let left = MonotonicInstant(nanoseconds: now.nanoseconds - delay.nanoseconds)
     if side == .source { contact.source = left } else { contact.target = left }
-    if side == .source, hasMigrated, bytes.contains(Self.stopWord) { stopDelivered = true }
+    guard stream == .sourceMonitor, hasMigrated else { return }
+    // The word may arrive in pieces.
+    sourceTail = sourceTail.suffix(Self.stopWord.count) + bytes
+    if sourceTail.contains(Self.stopWord) { stopDelivered = true }
   }
 
   private static let stopWord = Array("\"STOP\"".utf8)
@@ -188,10 +214,13 @@ struct Observer {
       violate(.oneGuestRuns, "granted before the target of a dead source has loaded", at: now)
     }
     if source.isRunning { violate(.oneGuestRuns, "granted while the source runs", at: now) }
-    if scenario.options.handOver == .beforeResume, host.answer != .done {
+    if hasCrashed {
+      if [.beforeResume, .external].contains(scenario.options.handOver), host.ownership == .source {
+        violate(.handOverOnlyAfterProof, "recovery granted although the source has it", at: now)
+      }
+    } else if scenario.options.handOver == .beforeResume, host.answer != .done {
       violate(.handOverOnlyAfterProof, "granted before the hand-over", at: now)
-    }
-    if scenario.options.handOver == .external {
+    } else if scenario.options.handOver == .external {
       violate(.oneGuestRuns, "granted where the host program resumes", at: now)
     }
     if source.guestIsOff, source.outgoing.status != .completed, target.incoming.stage != .loaded {
@@ -237,6 +266,10 @@ struct Observer {
     if case .session = client { isSession = true }
     if client == nil, command == QEMUCommandName.stop { somebodyStopped = true }
     guard isSession else { return }
+    if command == QEMUCommandName.status, side == .source {
+      askedSinceItStood = true
+      if source.stands { standingWasSeen = true }
+    }
     if command == QEMUCommandName.cont, side == .source, !refused, target.isRunning {
       violate(.oneGuestRuns, "the source took 'cont' while the target runs", at: now)
     }
@@ -259,9 +292,19 @@ struct Observer {
     }
   }
 
-  mutating func crashed(at now: MonotonicInstant) {
-    hasCrashed = true
+  mutating func crashed() { hasCrashed = true }
+
+  mutating func recovers(knowsOwnership word: RecoverySituation.Cluster?) { clusterWord = word }
+
+  mutating func recovered(
+    _ conclusion: RecoveryConclusion, source: SimulatedQEMU, target: SimulatedQEMU,
+    at now: MonotonicInstant
+  ) {
     endedAt = now
+    let same = Conclusion(
+      end: .failed, owner: conclusion.owner, guest: conclusion.guest, nextStep: conclusion.toDo)
+    self.conclusion = same
+    judgeTruth(same, at: now)
   }
 
   // MARK: - The end
@@ -303,7 +346,7 @@ struct Observer {
   /// The session's word may be as old as its last contact with the side that it speaks of.
   private mutating func judgeTruth(_ conclusion: Conclusion, at now: MonotonicInstant) {
     guard conclusion.owner != .unknown else { return }
-    let slack = Span.milliseconds(5)
+    let slack = Span(nanoseconds: scenario.jitter.nanoseconds * 2 + 25_000_000)
     let recent = MonotonicInstant(
       nanoseconds: min(contact.source, contact.target).nanoseconds - slack.nanoseconds)
     let contactWithOwner =
@@ -340,13 +383,15 @@ struct Observer {
     return history[first...]
   }
 
-  /// What was changed is put back wherever a QEMU lives on and could be spoken to.
+  /// What was changed is put back wherever a QEMU lives on and could be spoken to, once there is one
+  /// owner; before that it is for the recovery to do.
   private mutating func judgeTrace(
     _ conclusion: Conclusion, _ source: SimulatedQEMU, _ target: SimulatedQEMU,
     _ struck: [FaultKind], at now: MonotonicInstant
   ) {
     let isQuiet = struck.allSatisfy { !$0.mayLeaveUnknown || $0 == .targetKilled }
-    guard isQuiet, conclusion.owner != .unknown, conclusion.failure?.code != .outcomeUnknown,
+    guard isQuiet, conclusion.owner == .source || conclusion.owner == .target,
+      conclusion.failure?.code != .outcomeUnknown,
       conclusion.failure?.code != .monitorLost
     else { return }
     if source.isAlive, !source.outgoing.isUnderway,
@@ -370,7 +415,7 @@ struct Observer {
   ) {
     guard violations.isEmpty, endedAt != nil else { return }
     for qemu in [source, target] where qemu.isRunning { checkWrites(of: qemu, storage, at: now) }
-    guard !hasCrashed, let conclusion else { return }
+    guard let conclusion else { return }
     if source.isAlive, !source.outgoing.isUnderway, source.outgoing.status != .completed,
       scenario.guestAtStart == .running, !somebodyStopped, !source.guestIsOff,
       source.outgoing.oldRunState ?? .running == .running,

@@ -4,6 +4,7 @@ enum QEMUCommandName {
   static let cont = "cont"
   static let stop = "stop"
   static let quit = "quit"
+  static let status = "query-status"
   static let migrate = "migrate"
   static let migrateContinue = "migrate-continue"
   static let migrateCancel = "migrate_cancel"

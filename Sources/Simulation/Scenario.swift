@@ -37,11 +37,17 @@ public struct Scenario: Sendable {
   public var disks: [(sectors: Int, hasLock: Bool)] = []
   /// The disk of the journal is full.
   public var journalFails = false
+  /// From a crash of the engine to its recovery.
+  public var recoversAfter = Span.seconds(1)
+  /// Whether whoever recovers says where the cluster believes the guest to be.
+  public var operatorKnowsCluster = true
   public var faults: [Fault] = []
   /// No fault strikes after it, and what is broken is repaired.
   public var healsAt = Span.seconds(60)
   /// The session must have ended by then.
   public var mustEndBy = Span.seconds(1200)
+
+  var hasFaults: Bool { !faults.isEmpty }
 
   public static let migrationAddress = "unix:/simulated.migration"
 
@@ -130,6 +136,8 @@ extension Scenario {
     if random.chance(1, in: 30) { options.checkOnly = true }
     options.isJournaled = random.chance(1, in: 3)
     journalFails = random.chance(1, in: 20)
+    recoversAfter = .microseconds(random.pick([1_000, 300_000, 20_000_000]) ?? 1_000)
+    operatorKnowsCluster = random.chance(2, in: 3)
   }
 
   private mutating func drawNetwork(_ random: inout RandomSource) {

@@ -4,7 +4,7 @@ import QMP
 // QMP's block commands, NBD's client and its server.
 
 extension SimulatedQEMU {
-  mutating func blockCommand(
+  func blockCommand(
     _ request: QMPRequest, _ arguments: inout CommandArguments, client: Int?
   ) throws(QMPCommandError) -> JSONValue? {
     switch request.name {
@@ -40,7 +40,7 @@ extension SimulatedQEMU {
 
   // MARK: - Queries
 
-  private mutating func blockQuery(
+  private func blockQuery(
     _ name: String, _ arguments: inout CommandArguments
   ) throws(QMPCommandError) -> JSONValue {
     if name == "query-named-block-nodes" { _ = try arguments.optionalBool("flat") }
@@ -116,7 +116,7 @@ extension SimulatedQEMU {
 
   // MARK: - The NBD server
 
-  private mutating func startServer(
+  private func startServer(
     _ arguments: inout CommandArguments
   ) throws(QMPCommandError) {
     guard let address = try arguments.optionalObject("addr") else {
@@ -128,13 +128,13 @@ extension SimulatedQEMU {
   }
 
   /// Every export of the server goes, and every client with it.
-  private mutating func stopServer() throws(QMPCommandError) {
+  private func stopServer() throws(QMPCommandError) {
     guard blocks.serverPath != nil else { throw .generic("NBD server not running") }
     blocks.serverPath = nil
     for export in blocks.exports { removeExport(export) }
   }
 
-  private mutating func removeExport(_ export: BlockLayer.Export) {
+  private func removeExport(_ export: BlockLayer.Export) {
     for client in blocks.served where client.export == export.name {
       effects.append(.network(.close(connection: client.connection)))
     }
@@ -143,7 +143,7 @@ extension SimulatedQEMU {
     emit("BLOCK_EXPORT_DELETED", ["id": .string(export.id)])
   }
 
-  private mutating func addExport(_ arguments: inout CommandArguments) throws(QMPCommandError) {
+  private func addExport(_ arguments: inout CommandArguments) throws(QMPCommandError) {
     _ = try arguments.string("type")
     let id = try arguments.string("id")
     let node = try arguments.string("node-name")
@@ -164,7 +164,7 @@ extension SimulatedQEMU {
       BlockLayer.Export(id: id, name: name, node: node, isWritable: isWritable))
   }
 
-  private mutating func deleteExport(
+  private func deleteExport(
     _ arguments: inout CommandArguments
   ) throws(QMPCommandError) {
     let id = try arguments.string("id")
@@ -181,7 +181,7 @@ extension SimulatedQEMU {
 
   // MARK: - Nodes
 
-  private mutating func addNode(
+  private func addNode(
     _ request: QMPRequest, _ arguments: inout CommandArguments, _ client: Int?
   ) throws(QMPCommandError) {
     let driver = try arguments.string("driver")
@@ -198,7 +198,7 @@ extension SimulatedQEMU {
     open(name, path, export, request, client, job: nil)
   }
 
-  private mutating func open(
+  private func open(
     _ name: String, _ path: String, _ export: String, _ request: QMPRequest, _ client: Int?,
     job: MirrorJob?
   ) {
@@ -215,7 +215,7 @@ extension SimulatedQEMU {
     effects.append(.network(.connect(connection: connection, path: path, export: export)))
   }
 
-  private mutating func opened(_ connection: Int, failure: String?) {
+  private func opened(_ connection: Int, failure: String?) {
     guard let opening = blocks.opening, opening.connection == connection else { return }
     blocks.opening = nil
     isDispatching = false
@@ -232,7 +232,7 @@ extension SimulatedQEMU {
     reply(to: opening.client, request.id, [:])
   }
 
-  private mutating func deleteNode(_ arguments: inout CommandArguments) throws(QMPCommandError) {
+  private func deleteNode(_ arguments: inout CommandArguments) throws(QMPCommandError) {
     let name = try arguments.string("node-name")
     try arguments.finish()
     guard let index = blocks.nodes.firstIndex(where: { $0.name == name }) else {
@@ -254,7 +254,7 @@ extension SimulatedQEMU {
 
   // MARK: - Mirrors
 
-  private mutating func mirrorToNode(
+  private func mirrorToNode(
     _ arguments: inout CommandArguments
   ) throws(QMPCommandError) {
     let id = try arguments.optionalString("job-id")
@@ -267,7 +267,7 @@ extension SimulatedQEMU {
     start(job)
   }
 
-  private mutating func mirrorToAddress(
+  private func mirrorToAddress(
     _ request: QMPRequest, _ arguments: inout CommandArguments, _ client: Int?
   ) throws(QMPCommandError) {
     let id = try arguments.optionalString("job-id")
@@ -286,7 +286,7 @@ extension SimulatedQEMU {
       job: job)
   }
 
-  private mutating func newJob(
+  private func newJob(
     _ arguments: inout CommandArguments, id: String, device: String, target: String
   ) throws(QMPCommandError) -> MirrorJob {
     _ = try arguments.string("sync")
@@ -323,7 +323,7 @@ extension SimulatedQEMU {
       orElse: QMPCommandError(errorClass: "DeviceNotActive", text: "Block job '\(id)' not found"))
   }
 
-  private mutating func cancelBlockJob(
+  private func cancelBlockJob(
     _ arguments: inout CommandArguments
   ) throws(QMPCommandError) {
     let id = try arguments.string("device")
@@ -334,7 +334,7 @@ extension SimulatedQEMU {
     cancelJob(position, isForced: isForced)
   }
 
-  private mutating func dismissJob(
+  private func dismissJob(
     _ arguments: inout CommandArguments
   ) throws(QMPCommandError) {
     let position = try job(arguments.string("id"), orElse: .generic("Job not found"))
@@ -350,7 +350,7 @@ extension SimulatedQEMU {
       "Job '\(job.id)' in state '\(job.status.rawValue)' cannot accept command verb '\(verb)'")
   }
 
-  private mutating func changeJob(_ arguments: inout CommandArguments) throws(QMPCommandError) {
+  private func changeJob(_ arguments: inout CommandArguments) throws(QMPCommandError) {
     let id = try arguments.string("id")
     _ = try arguments.string("type")
     let mode = try arguments.string("copy-mode")
@@ -364,7 +364,7 @@ extension SimulatedQEMU {
 
   // MARK: - Yank
 
-  private mutating func yank(_ arguments: inout CommandArguments) throws(QMPCommandError) {
+  private func yank(_ arguments: inout CommandArguments) throws(QMPCommandError) {
     let instances = try arguments.array("instances")
     try arguments.finish()
     var connections: [Int] = []
@@ -385,7 +385,7 @@ extension SimulatedQEMU {
 
   // MARK: - The network
 
-  mutating func network(_ input: BlockInput) {
+  func network(_ input: BlockInput) {
     switch input {
     case .connected(let connection): opened(connection, failure: nil)
     case .refused(let connection, let text): opened(connection, failure: text)
@@ -409,7 +409,7 @@ extension SimulatedQEMU {
     }
   }
 
-  private mutating func serve(_ connection: Int, _ request: Int, _ body: NBDRequest) {
+  private func serve(_ connection: Int, _ request: Int, _ body: NBDRequest) {
     guard let client = blocks.served.first(where: { $0.connection == connection }),
       let export = blocks.exports.first(where: { $0.name == client.export }),
       let node = blocks.nodes.first(where: { $0.name == export.node }), let disk = node.disk

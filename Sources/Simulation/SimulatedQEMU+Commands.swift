@@ -5,7 +5,7 @@ import QMP
 
 extension SimulatedQEMU {
   /// Carries a command out; nil when its reply comes later.
-  mutating func carryOut(
+  func carryOut(
     _ request: QMPRequest, _ arguments: inout CommandArguments, client: Int?, monitor: Int
   ) throws(QMPCommandError) -> JSONValue? {
     if let answer = try query(request.name, &arguments) { return answer }
@@ -56,7 +56,7 @@ extension SimulatedQEMU {
     return [:]
   }
 
-  private mutating func query(
+  private func query(
     _ name: String, _ arguments: inout CommandArguments
   ) throws(QMPCommandError) -> JSONValue? {
     switch name {
@@ -101,7 +101,7 @@ extension SimulatedQEMU {
     return report
   }
 
-  private mutating func objectProperty(
+  private func objectProperty(
     _ arguments: inout CommandArguments
   ) throws(QMPCommandError) -> JSONValue {
     let path = try arguments.string("path")
@@ -118,7 +118,7 @@ extension SimulatedQEMU {
 
   // MARK: - Run state
 
-  private mutating func resumeByCommand() throws(QMPCommandError) {
+  private func resumeByCommand() throws(QMPCommandError) {
     switch runState {
     case .shutdown: throw .generic("Resetting the Virtual Machine is required")
     case .suspended: return
@@ -136,7 +136,7 @@ extension SimulatedQEMU {
   }
 
   /// Takes the locks of all disks.
-  mutating func activateDisks() throws(QMPCommandError) {
+  func activateDisks() throws(QMPCommandError) {
     guard !blocks.isActive else { return }
     for attachment in configuration.disks where !storage.lock(attachment.disk, for: side) {
       for taken in configuration.disks { storage.unlock(taken.disk, by: side) }
@@ -145,12 +145,12 @@ extension SimulatedQEMU {
     blocks.isActive = true
   }
 
-  mutating func inactivateDisks() {
+  func inactivateDisks() {
     blocks.isActive = false
     for attachment in configuration.disks { storage.unlock(attachment.disk, by: side) }
   }
 
-  private mutating func quit(_ client: Int?, _ request: QMPRequest) {
+  private func quit(_ client: Int?, _ request: QMPRequest) {
     emit("SHUTDOWN", ["guest": false, "reason": "host-qmp-quit"])
     if outgoing.isUnderway { setStatus(.cancelling) }
     cancelAllJobs()
@@ -161,7 +161,7 @@ extension SimulatedQEMU {
 
   // MARK: - The guest's own acts
 
-  mutating func guestActed(_ act: SimulatedGuest.Act) {
+  func guestActed(_ act: SimulatedGuest.Act) {
     guard runState == .running else { return }
     switch act {
     case .reboot:
@@ -187,7 +187,7 @@ extension SimulatedQEMU {
   }
 
   /// The guest is off.
-  private mutating func end() {
+  private func end() {
     guestIsOff = true
     if configuration.survivesShutdown {
       stop(.shutdown)

@@ -6,7 +6,7 @@ import QMP
 extension SimulatedQEMU {
   // MARK: - The guest's writes
 
-  mutating func guestWrites() {
+  func guestWrites() {
     guard isRunning, blocks.isActive, let write = guest.beginWrite(&random) else { return }
     storage.write(write.number, to: write.sector, of: configuration.disks[write.disk].disk)
     var waiting = 0
@@ -31,7 +31,7 @@ extension SimulatedQEMU {
     }
   }
 
-  private mutating func releaseWrite(_ write: SimulatedGuest.Write) {
+  private func releaseWrite(_ write: SimulatedGuest.Write) {
     guard let index = blocks.heldWrites.firstIndex(where: { $0.write == write }) else { return }
     blocks.heldWrites[index].waitingFor -= 1
     guard blocks.heldWrites[index].waitingFor <= 0 else { return }
@@ -43,7 +43,7 @@ extension SimulatedQEMU {
 
   /// Sends a request to the server behind a node; false when its connection is gone.
   @discardableResult
-  mutating func send(
+  func send(
     _ request: NBDRequest, to nodeName: String, for purpose: BlockLayer.Purpose
   ) -> Bool {
     guard let node = blocks.nodes.first(where: { $0.name == nodeName }), node.isOpen,
@@ -58,7 +58,7 @@ extension SimulatedQEMU {
     return true
   }
 
-  mutating func requestEnded(_ number: Int, succeeded: Bool) {
+  func requestEnded(_ number: Int, succeeded: Bool) {
     guard let index = blocks.requests.firstIndex(where: { $0.number == number }) else { return }
     let request = blocks.requests.remove(at: index)
     switch request.purpose {
@@ -93,7 +93,7 @@ extension SimulatedQEMU {
   }
 
   /// The connection of a node is gone: what is in flight on it fails.
-  mutating func connectionEnded(_ connection: Int) {
+  func connectionEnded(_ connection: Int) {
     for index in blocks.nodes.indices where blocks.nodes[index].connection == connection {
       blocks.nodes[index].isOpen = false
     }
@@ -108,7 +108,7 @@ extension SimulatedQEMU {
 
   // MARK: - Jobs
 
-  mutating func start(_ job: MirrorJob) {
+  func start(_ job: MirrorJob) {
     blocks.jobs.append(job)
     emitJobStatus(job.id, .created)
     let position = blocks.jobs.count - 1
@@ -116,13 +116,13 @@ extension SimulatedQEMU {
     wake(.job(job.number), after: .microseconds(50))
   }
 
-  mutating func jobStep(_ number: Int) {
+  func jobStep(_ number: Int) {
     guard let position = position(ofJob: number) else { return }
     copyOn(position)
   }
 
   /// One sector is copied at a time; without one left the job is ready.
-  mutating func copyOn(_ position: Int) {
+  func copyOn(_ position: Int) {
     let job = blocks.jobs[position]
     // A drained job stands still.
     guard job.isLive, !job.isCopying, !job.hasFailed, !job.endsByForce, !blocks.isDraining else {
@@ -155,7 +155,7 @@ extension SimulatedQEMU {
   }
 
   /// `block-job-cancel` without force on a ready job: it ends in sync.
-  mutating func endIfDone(_ position: Int, isFlushed: Bool) {
+  func endIfDone(_ position: Int, isFlushed: Bool) {
     let job = blocks.jobs[position]
     guard job.endsSoftly, job.status == .ready, job.isInSync, !job.isFlushing, !job.hasFailed
     else { return }
@@ -174,7 +174,7 @@ extension SimulatedQEMU {
   }
 
   /// An error on the target's side ends the job, not the guest's write.
-  mutating func jobFailed(_ position: Int) {
+  func jobFailed(_ position: Int) {
     guard blocks.jobs[position].isLive, !blocks.jobs[position].hasFailed else { return }
     blocks.jobs[position].hasFailed = true
     let id = blocks.jobs[position].id
@@ -188,7 +188,7 @@ extension SimulatedQEMU {
     conclude(position)
   }
 
-  mutating func cancelJob(_ position: Int, isForced: Bool) {
+  func cancelJob(_ position: Int, isForced: Bool) {
     if isForced || blocks.jobs[position].status != .ready {
       blocks.jobs[position].endsByForce = true
       endForcedJobs()
@@ -199,7 +199,7 @@ extension SimulatedQEMU {
   }
 
   /// A forced job ends once nothing of it is in flight: a stalled connection holds it up.
-  mutating func endForcedJobs() {
+  func endForcedJobs() {
     for position in blocks.jobs.indices
     where blocks.jobs[position].endsByForce && !blocks.jobs[position].status.isOver {
       let number = blocks.jobs[position].number
@@ -212,7 +212,7 @@ extension SimulatedQEMU {
     removeDismissedJobs()
   }
 
-  private mutating func conclude(_ position: Int) {
+  private func conclude(_ position: Int) {
     setJobStatus(position, .concluded)
     blocks.jobs[position].isCopying = false
     if blocks.jobs[position].dismissesItself { setJobStatus(position, .null) }
@@ -225,9 +225,9 @@ extension SimulatedQEMU {
     }
   }
 
-  private mutating func removeDismissedJobs() { blocks.jobs.removeAll { $0.status == .null } }
+  private func removeDismissedJobs() { blocks.jobs.removeAll { $0.status == .null } }
 
-  mutating func cancelAllJobs() {
+  func cancelAllJobs() {
     for position in blocks.jobs.indices where blocks.jobs[position].isLive {
       setJobStatus(position, .aborting)
       emit("BLOCK_JOB_CANCELLED", jobData(blocks.jobs[position]))
@@ -237,12 +237,12 @@ extension SimulatedQEMU {
     removeDismissedJobs()
   }
 
-  mutating func setJobStatus(_ position: Int, _ status: MirrorJob.Status) {
+  func setJobStatus(_ position: Int, _ status: MirrorJob.Status) {
     blocks.jobs[position].status = status
     emitJobStatus(blocks.jobs[position].id, status)
   }
 
-  private mutating func emitJobStatus(_ id: String, _ status: MirrorJob.Status) {
+  private func emitJobStatus(_ id: String, _ status: MirrorJob.Status) {
     emit("JOB_STATUS_CHANGE", ["status": .string(status.rawValue), "id": .string(id)])
   }
 
@@ -264,7 +264,7 @@ extension SimulatedQEMU {
   // MARK: - The drain at STOP
 
   /// QEMU waits for what is in flight and flushes every node; its main loop is blocked meanwhile.
-  mutating func drainDisks() {
+  func drainDisks() {
     for position in blocks.jobs.indices where blocks.jobs[position].status == .ready {
       emitJobStatus(blocks.jobs[position].id, .standby)
       emitJobStatus(blocks.jobs[position].id, .ready)
@@ -277,7 +277,7 @@ extension SimulatedQEMU {
     drainOn()
   }
 
-  private mutating func drainOn() {
+  private func drainOn() {
     if isWaitingForBlocks, blocks.requests.isEmpty { blocksSettled() }
     guard blocks.isDraining, blocks.requests.isEmpty else { return }
     blocks.isDraining = false

@@ -15,6 +15,7 @@ struct SimulatedMonitor: Sendable {
   var splitter = CommandSplitter()
   /// Commands of this client that wait for the main loop.
   var queued = 0
+  var lastDueAt = MonotonicInstant(nanoseconds: 0)
 }
 
 /// A command that has been read.
@@ -42,20 +43,20 @@ extension SimulatedQEMU {
     isAlive && monitors[index].waiting.count < SimulatedMonitor.maximumWaiting
   }
 
-  mutating func clientConnected(_ client: Int, _ monitor: Int) {
+  func clientConnected(_ client: Int, _ monitor: Int) {
     monitors[monitor].waiting.append(client)
     wake(.accept(monitor: monitor), after: configuration.timing.accept)
   }
 
   /// The listener is served by the main loop.
-  mutating func acceptClients() {
+  func acceptClients() {
     for index in monitors.indices where monitors[index].wantsAccept && isMainLoopFree() {
       monitors[index].wantsAccept = false
       accept(index)
     }
   }
 
-  private mutating func accept(_ index: Int) {
+  private func accept(_ index: Int) {
     guard monitors[index].client == nil, let client = monitors[index].waiting.first else { return }
     var monitor = SimulatedMonitor()
     monitor.waiting = Array(monitors[index].waiting.dropFirst())
@@ -82,7 +83,7 @@ extension SimulatedQEMU {
     ]
   }
 
-  mutating func clientLeft(_ client: Int) {
+  func clientLeft(_ client: Int) {
     earlyBytes.removeAll { $0.client == client }
     for index in monitors.indices {
       monitors[index].waiting.removeAll { $0 == client }
@@ -95,7 +96,7 @@ extension SimulatedQEMU {
     }
   }
 
-  mutating func clientSent(_ client: Int, _ bytes: [UInt8]) {
+  func clientSent(_ client: Int, _ bytes: [UInt8]) {
     guard let index = monitors.firstIndex(where: { $0.client == client }) else {
       // Nobody reads it before it is accepted.
       earlyBytes.append((client, bytes))
@@ -114,9 +115,11 @@ extension SimulatedQEMU {
       let after = max(monitorReadyAt, now) + reading + configuration.timing.command
       monitorReadyAt = after
       monitors[index].queued += 1
+      // One monitor's commands keep their order.
+      monitors[index].lastDueAt = max(monitors[index].lastDueAt, after + streamingDelay())
       commands.append(
         QueuedCommand(
-          client: client, monitor: index, request: request, dueAt: after + streamingDelay()))
+          client: client, monitor: index, request: request, dueAt: monitors[index].lastDueAt))
     }
   }
 
@@ -124,7 +127,7 @@ extension SimulatedQEMU {
   static let queueLimit = 8
 
   /// While RAM streams in, the target's main loop is mostly busy with it.
-  private mutating func streamingDelay() -> Span {
+  private func streamingDelay() -> Span {
     guard incoming.isStreaming else { return .zero }
     let most = configuration.timing.commandWhileStreaming.nanoseconds
     return Span(nanoseconds: random.number(in: 0...max(most, 0)))
@@ -132,14 +135,14 @@ extension SimulatedQEMU {
 
   // MARK: - Commands
 
-  mutating func ownerCommand(_ name: String, _ arguments: JSONObject) {
+  func ownerCommand(_ name: String, _ arguments: JSONObject) {
     commands.append(
       QueuedCommand(
         client: nil, monitor: 0, request: QMPRequest(name: name, arguments: arguments), dueAt: now))
   }
 
   /// Carries out what is due, one after the other, as long as the main loop is free.
-  mutating func dispatchCommands() {
+  func dispatchCommands() {
     acceptClients()
     while isMainLoopFree(), !isDispatching,
       let index = commands.indices.min(by: { commands[$0].dueAt < commands[$1].dueAt })
@@ -155,7 +158,7 @@ extension SimulatedQEMU {
     }
   }
 
-  private mutating func execute(_ request: QMPRequest, client: Int?, monitor: Int) {
+  private func execute(_ request: QMPRequest, client: Int?, monitor: Int) {
     do throws(QMPCommandError) {
       if let refusal = request.refusal { throw refusal }
       if let client, !monitors[monitor].isNegotiated {
@@ -174,7 +177,7 @@ extension SimulatedQEMU {
     }
   }
 
-  private mutating func negotiate(
+  private func negotiate(
     _ request: QMPRequest, client: Int, monitor: Int
   ) throws(QMPCommandError) {
     guard request.name == "qmp_capabilities" else {
@@ -191,14 +194,14 @@ extension SimulatedQEMU {
     reply(to: client, request.id, [:])
   }
 
-  mutating func reply(to client: Int?, _ id: JSONValue?, _ value: JSONValue) {
+  func reply(to client: Int?, _ id: JSONValue?, _ value: JSONValue) {
     guard let client else { return }
     var line: JSONObject = ["return": value]
     if let id { line["id"] = id }
     effects.append(.send(client: client, QEMUText.line(line)))
   }
 
-  mutating func refuse(_ client: Int?, _ id: JSONValue?, _ error: QMPCommandError) {
+  func refuse(_ client: Int?, _ id: JSONValue?, _ error: QMPCommandError) {
     guard let client else { return }
     var line = JSONObject()
     if let id { line["id"] = id }

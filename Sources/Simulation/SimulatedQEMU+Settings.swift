@@ -4,7 +4,7 @@ import QMP
 // Capabilities, parameters, and what `query-migrate` says.
 
 extension SimulatedQEMU {
-  mutating func setCapabilities(_ arguments: inout CommandArguments) throws(QMPCommandError) {
+  func setCapabilities(_ arguments: inout CommandArguments) throws(QMPCommandError) {
     let list = try arguments.array("capabilities")
     try arguments.finish()
     var wanted: [(index: Int, isOn: Bool)] = []
@@ -36,7 +36,7 @@ extension SimulatedQEMU {
     for setting in wanted { capabilities[setting.index].isOn = setting.isOn }
   }
 
-  mutating func setParameters(_ arguments: inout CommandArguments) throws(QMPCommandError) {
+  func setParameters(_ arguments: inout CommandArguments) throws(QMPCommandError) {
     for member in arguments.object {
       guard let known = parameters[member.name] else {
         throw .generic("Parameter '\(member.name)' is unexpected")

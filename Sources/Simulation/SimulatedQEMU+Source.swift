@@ -8,24 +8,24 @@ extension SimulatedQEMU {
     capabilities.contains { $0.name == capability && $0.isOn }
   }
 
-  mutating func setStatus(_ status: OutgoingMigration.Status) {
+  func setStatus(_ status: OutgoingMigration.Status) {
     outgoing.status = status
     emitMigration(status.rawValue)
   }
 
-  mutating func emitMigration(_ status: String) {
+  func emitMigration(_ status: String) {
     guard isOn("events") else { return }
     emit("MIGRATION", ["status": .string(status)])
   }
 
-  private mutating func startPass() {
+  private func startPass() {
     outgoing.pass += 1
     if isOn("events") { emit("MIGRATION_PASS", ["pass": JSONValue(outgoing.pass)]) }
   }
 
   // MARK: - Commands
 
-  mutating func migrate(_ arguments: inout CommandArguments) throws(QMPCommandError) {
+  func migrate(_ arguments: inout CommandArguments) throws(QMPCommandError) {
     let address = try arguments.optionalString("uri")
     for name in ["blk", "inc", "detach", "resume"] { _ = try arguments.optionalBool(name) }
     try arguments.finish()
@@ -61,7 +61,7 @@ extension SimulatedQEMU {
     throw .generic("unknown migration protocol: \(address)")
   }
 
-  mutating func migrateContinue(_ arguments: inout CommandArguments) throws(QMPCommandError) {
+  func migrateContinue(_ arguments: inout CommandArguments) throws(QMPCommandError) {
     let state = try arguments.string("state")
     try arguments.finish()
     guard QEMUVocabulary.migrationStatuses.contains(state) else {
@@ -74,8 +74,10 @@ extension SimulatedQEMU {
     step(MigrationStep.continued, after: .microseconds(50))
   }
 
-  mutating func cancelMigration() {
+  func cancelMigration() {
     guard outgoing.isUnderway, outgoing.status != .cancelling else { return }
+    // The migration thread is woken first, and may go on for an instant.
+    if outgoing.stage == .preSwitchover, random.chance(1, in: 4) { setStatus(.device) }
     setStatus(.cancelling)
     effects.append(.closeMigration)
     outgoing.peerIsGone = true
@@ -92,11 +94,11 @@ extension SimulatedQEMU {
 
   // MARK: - The migration thread
 
-  private mutating func step(_ step: Int, after span: Span) {
+  private func step(_ step: Int, after span: Span) {
     wake(.migration(generation: outgoing.generation, step: step), after: span)
   }
 
-  mutating func migrationStep(_ step: Int) {
+  func migrationStep(_ step: Int) {
     switch (step, outgoing.stage) {
     case (MigrationStep.chunk, .streaming): sendChunk()
     case (MigrationStep.passEnd, .streaming) where outgoing.status == .active: passEnded()
@@ -117,7 +119,7 @@ extension SimulatedQEMU {
     }
   }
 
-  mutating func migrationConnected() {
+  func migrationConnected() {
     guard outgoing.stage == .connecting, outgoing.status == .setup else {
       effects.append(.closeMigration)
       return
@@ -137,7 +139,7 @@ extension SimulatedQEMU {
         bytes: 4096))
   }
 
-  mutating func migrationRefused(_ text: String) {
+  func migrationRefused(_ text: String) {
     guard outgoing.stage == .connecting, outgoing.status == .setup else { return }
     outgoing.stage = .idle
     outgoing.error = text
@@ -152,7 +154,7 @@ extension SimulatedQEMU {
   }
 
   /// QEMU sends in windows of 100 ms, so that it keeps to its bandwidth.
-  private mutating func sendChunk() {
+  private func sendChunk() {
     if outgoing.peerIsGone {
       guard outgoing.status != .cancelling else { return }
       fail("Unable to write to socket: Broken pipe")
@@ -165,7 +167,7 @@ extension SimulatedQEMU {
     effects.append(.sendMigration(.memory, bytes: chunk))
   }
 
-  mutating func migrationFlushed() {
+  func migrationFlushed() {
     switch outgoing.stage {
     case .streaming:
       outgoing.isWriting = false
@@ -190,7 +192,7 @@ extension SimulatedQEMU {
     return Span(nanoseconds: Int64(clamping: nanoseconds / max(bytesPerSecond, 1)))
   }
 
-  private mutating func passEnded() {
+  private func passEnded() {
     if outgoing.peerIsGone { return sendChunk() }
     let seconds = Double(max((now - outgoing.passStartedAt).microseconds, 0)) / 1_000_000
     let dirtied =
@@ -207,7 +209,7 @@ extension SimulatedQEMU {
     }
   }
 
-  private mutating func beginSwitchover() {
+  private func beginSwitchover() {
     isHeldByMigration = true
     outgoing.stage = .draining
     outgoing.oldRunState = runState
@@ -222,7 +224,7 @@ extension SimulatedQEMU {
   }
 
   /// A node could not be flushed: the migration fails, with the guest still on its own disk.
-  mutating func drainFailed() {
+  func drainFailed() {
     guard outgoing.stage == .draining else { return }
     fail(
       configuration.release == .qemu72 ? nil : "Error in migration completion: Input/output error")
@@ -234,7 +236,7 @@ extension SimulatedQEMU {
   }
 
   /// Nothing is in flight any more.
-  mutating func blocksSettled() {
+  func blocksSettled() {
     if outgoing.stage == .settling {
       sendState()
     } else {
@@ -243,9 +245,9 @@ extension SimulatedQEMU {
   }
 
   /// After QEMU's own drain and flush.
-  mutating func disksDrained(after span: Span) { step(MigrationStep.drained, after: span) }
+  func disksDrained(after span: Span) { step(MigrationStep.drained, after: span) }
 
-  private mutating func drained() {
+  private func drained() {
     if isOn("pause-before-switchover") {
       outgoing.stage = .preSwitchover
       isHeldByMigration = false
@@ -256,7 +258,7 @@ extension SimulatedQEMU {
     flush()
   }
 
-  private mutating func flush() {
+  private func flush() {
     isHeldByMigration = true
     startPass()
     if outgoing.peerIsGone {
@@ -271,7 +273,7 @@ extension SimulatedQEMU {
     sendState()
   }
 
-  private mutating func sendState() {
+  private func sendState() {
     if configuration.release == .qemu100 { inactivateDisks() }
     outgoing.stage = .flushing
     outgoing.lastChunk = outgoing.remaining
@@ -279,14 +281,14 @@ extension SimulatedQEMU {
       .sendMigration(.devices(configuration.devices), bytes: max(outgoing.remaining, 1)))
   }
 
-  private mutating func sendLastState() {
+  private func sendLastState() {
     outgoing.stage = .flushingState
     let state = TravellingState(runState: outgoing.oldRunState ?? .running, guest: guest)
     outgoing.lastChunk += configuration.timing.stateBytes
     effects.append(.sendMigration(.state(state), bytes: configuration.timing.stateBytes))
   }
 
-  private mutating func stateSent() {
+  private func stateSent() {
     inactivateDisks()
     outgoing.transferred &+= outgoing.lastChunk
     outgoing.remaining = 0
@@ -297,7 +299,7 @@ extension SimulatedQEMU {
     if let acknowledgement = outgoing.acknowledgement { acknowledged(acknowledgement) }
   }
 
-  mutating func acknowledged(_ isLoaded: Bool) {
+  func acknowledged(_ isLoaded: Bool) {
     outgoing.acknowledgement = isLoaded
     guard outgoing.stage == .awaitingAcknowledgement else { return }
     outgoing.result = isLoaded ? .completed : .failed
@@ -308,7 +310,7 @@ extension SimulatedQEMU {
   }
 
   /// The peer's end of the connection is gone.
-  mutating func outgoingEnded() {
+  func outgoingEnded() {
     outgoing.peerIsGone = true
     switch outgoing.stage {
     case .flushing where outgoing.status != .cancelling,
@@ -328,11 +330,11 @@ extension SimulatedQEMU {
     }
   }
 
-  private mutating func noteLostReturnPath() {
+  private func noteLostReturnPath() {
     if configuration.release == .qemu100 { outgoing.error = "Channel error: Input/output error" }
   }
 
-  private mutating func fail(_ text: String?) {
+  private func fail(_ text: String?) {
     isHeldByMigration = false
     if outgoing.error == nil { outgoing.error = text }
     outgoing.result = .failed
@@ -340,12 +342,12 @@ extension SimulatedQEMU {
   }
 
   /// Between the last byte and the status the main loop may run: a cancel can come in between.
-  private mutating func conclude() {
+  private func conclude() {
     outgoing.stage = .concluding
     step(MigrationStep.conclude, after: .microseconds(30))
   }
 
-  private mutating func setFinalStatus() {
+  private func setFinalStatus() {
     outgoing.endedAt = now
     if outgoing.status == .cancelling { outgoing.result = .cancelled }
     if outgoing.result != .cancelled { setStatus(outgoing.result) }
@@ -354,7 +356,7 @@ extension SimulatedQEMU {
   }
 
   /// What follows from the final status.
-  private mutating func cleanUp() {
+  private func cleanUp() {
     isHeldByMigration = false
     outgoing.stage = .idle
     effects.append(.closeMigration)

@@ -14,7 +14,7 @@ extension SimulatedQEMU {
     incoming.address == address ? "Connection refused" : "No such file or directory"
   }
 
-  mutating func migrateIncoming(_ arguments: inout CommandArguments) throws(QMPCommandError) {
+  func migrateIncoming(_ arguments: inout CommandArguments) throws(QMPCommandError) {
     let address = try arguments.optionalString("uri")
     _ = try arguments.optionalBool("exit-on-error")
     try arguments.finish()
@@ -30,13 +30,18 @@ extension SimulatedQEMU {
     emitMigration("setup")
   }
 
-  mutating func migrationArrived(_ message: MigrationMessage) {
+  /// Somebody has connected to the address that it listens at.
+  func migrationAccepted() {
+    guard incoming.stage == .listening else { return }
+    incoming.stage = .receiving
+    emitMigration("active")
+  }
+
+  func migrationArrived(_ message: MigrationMessage) {
     switch message {
     case .header(let memoryBytes, let wantsReturnPath):
-      guard incoming.stage == .listening else { return }
-      incoming.stage = .receiving
+      guard incoming.stage == .receiving else { return }
       incoming.hasReturnPath = wantsReturnPath
-      emitMigration("active")
       if memoryBytes != configuration.memoryBytes { loadFailed() }
     case .memory: break
     case .devices(let names):
@@ -57,7 +62,7 @@ extension SimulatedQEMU {
     }
   }
 
-  mutating func migrationEnded() {
+  func migrationEnded() {
     switch incoming.stage {
     case .receiving: loadFailed()
     case .none: outgoingEnded()
@@ -65,7 +70,7 @@ extension SimulatedQEMU {
     }
   }
 
-  mutating func loadFailed() {
+  func loadFailed() {
     guard incoming.stage == .receiving || incoming.stage == .loading else { return }
     incoming.stage = .failed
     emitMigration("failed")
@@ -73,7 +78,7 @@ extension SimulatedQEMU {
     exit(status: 1)
   }
 
-  mutating func loaded() {
+  func loaded() {
     guard incoming.stage == .loading, let state = incoming.state else { return }
     incoming.stage = .loaded
     guest = state.guest
@@ -90,7 +95,7 @@ extension SimulatedQEMU {
 
   /// 7.2 takes the disks at the end of the load unless it is told to be late; 10.0 always is.
   /// Answers whether the guest may run.
-  private mutating func activateAfterLoad(travelled: QEMURunState) -> Bool {
+  private func activateAfterLoad(travelled: QEMURunState) -> Bool {
     let isLate = configuration.release == .qemu100 || isOn("late-block-activate")
     guard !isLate || (isArmed && travelled == .running) else { return true }
     do throws(QMPCommandError) {

@@ -1,12 +1,12 @@
 import MigrationEngine
 import QMP
 
-/// One QEMU as a pure state machine: what reaches it goes in, what it does comes out.
+/// One QEMU as a state machine without a clock: what reaches it goes in, what it does comes out.
 ///
 /// It behaves as QEMU 7.2 or 10.0 was measured to behave, in QEMU's own words on the wire, and the
 /// same scripts are run against the real ones to hold it to that. It reads no clock: every input
 /// carries the instant, and what is to happen later is asked for with `wake`.
-public struct SimulatedQEMU {
+public final class SimulatedQEMU {
   /// Something that reaches a QEMU.
   public enum Input: Sendable {
     /// A client's `connect` has succeeded; it waits until the monitor is free.
@@ -20,6 +20,8 @@ public struct SimulatedQEMU {
     case migrationRefused(String)
     /// What was sent last is in the system's buffers.
     case migrationFlushed
+    /// Somebody has connected to where it listens for a migration.
+    case migrationAccepted
     case migrationArrived(MigrationMessage)
     /// Reset by peer, or end of file.
     case migrationEnded
@@ -125,7 +127,7 @@ public struct SimulatedQEMU {
   }
 
   /// Takes one input; answers with what is to be done about it, in order.
-  public mutating func handle(_ input: Input, at instant: MonotonicInstant) -> [Effect] {
+  public func handle(_ input: Input, at instant: MonotonicInstant) -> [Effect] {
     now = instant
     guard isAlive || isExit(input) else { return [] }
     switch input {
@@ -136,6 +138,7 @@ public struct SimulatedQEMU {
     case .migrationConnected: migrationConnected()
     case .migrationRefused(let text): migrationRefused(text)
     case .migrationFlushed: migrationFlushed()
+    case .migrationAccepted: migrationAccepted()
     case .migrationArrived(let message): migrationArrived(message)
     case .migrationEnded: migrationEnded()
     case .guest(let act): guestActed(act)
@@ -165,15 +168,15 @@ public struct SimulatedQEMU {
     isAlive && !isHeldByMigration && !isHeldByBlocks && busyUntil <= now
   }
 
-  mutating func wake(_ timer: Timer, after span: Span) { effects.append(.wake(timer, now + span)) }
+  func wake(_ timer: Timer, after span: Span) { effects.append(.wake(timer, now + span)) }
 
   /// The main loop does something long.
-  mutating func keepMainLoopBusy(for span: Span) {
+  func keepMainLoopBusy(for span: Span) {
     busyUntil = max(busyUntil, now + span)
     wake(.commands, after: span)
   }
 
-  private mutating func woken(_ timer: Timer) {
+  private func woken(_ timer: Timer) {
     switch timer {
     case .commands: nextWake = nil
     case .accept(let monitor): monitors[monitor].wantsAccept = true
@@ -186,7 +189,7 @@ public struct SimulatedQEMU {
     }
   }
 
-  mutating func wakeForCommands(at instant: MonotonicInstant) {
+  func wakeForCommands(at instant: MonotonicInstant) {
     if let nextWake, nextWake <= instant, nextWake > now { return }
     nextWake = instant
     effects.append(.wake(.commands, instant))
@@ -196,24 +199,32 @@ public struct SimulatedQEMU {
 
   public var isRunning: Bool { isAlive && runState == .running }
 
-  mutating func resume() {
+  /// Whether its guest stands for a reason of its own, not for the migration.
+  var stands: Bool {
+    switch runState {
+    case .paused, .ioError, .guestPanicked, .shutdown: true
+    default: false
+    }
+  }
+
+  func resume() {
     runState = .running
     emit("RESUME")
   }
 
   /// `vm_stop`: nothing happens to a guest that does not run.
-  mutating func stop(_ state: QEMURunState) {
+  func stop(_ state: QEMURunState) {
     guard runState == .running else { return }
     runState = state
     emit("STOP")
   }
 
   /// The guest dirties no more memory, so that every migration converges.
-  mutating func calmGuest() { isCalm = true }
+  func calmGuest() { isCalm = true }
 
   // MARK: - Events
 
-  mutating func emit(_ name: String, _ data: JSONObject? = nil) {
+  func emit(_ name: String, _ data: JSONObject? = nil) {
     guard isAlive else { return }
     var bytes: [UInt8]?
     for monitor in monitors {
@@ -242,7 +253,7 @@ public struct SimulatedQEMU {
   private var status: Int32?
 
   /// Its sockets close now, its process ends a moment later.
-  mutating func exit(status: Int32) {
+  func exit(status: Int32) {
     guard isAlive else { return }
     isAlive = false
     self.status = status

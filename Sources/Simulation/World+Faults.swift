@@ -216,17 +216,6 @@ extension World {
     return true
   }
 
-  /// The engine's process is gone: its connections end, and nobody decides any more.
-  private func crash() -> Bool {
-    guard session != nil, sessionEndedAt == nil else { return false }
-    session = nil
-    for index in sessionStreams.compactMap({ $0 }) { closeByClient(index) }
-    sessionStreams = sessionStreams.map { _ in nil }
-    sessionEndedAt = now
-    observer.crashed(at: now)
-    return true
-  }
-
   // MARK: - Things of tomorrow
 
   /// Adds what a later QEMU might say to what a QEMU sends to the session.

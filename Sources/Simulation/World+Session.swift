@@ -4,11 +4,16 @@ import MigrationSession
 // The driver: carries out the session's effects in order, and tells it what became of them.
 
 extension World {
+  /// Whether there is a session: of the migration, or of its recovery.
+  private var isDriven: Bool { session != nil || recovery != nil }
+  private var nextDeadline: MonotonicInstant? { session?.nextDeadline ?? recovery?.nextDeadline }
+
   func give(_ input: SessionInput) {
-    guard session != nil else { return }
+    guard isDriven else { return }
     log.note("input", at: now) { "\(input)" }
     var effects: [SessionEffect] = []
     session?.handle(input, at: now, effects: &effects)
+    recovery?.handle(input, at: now, effects: &effects)
     obey(effects)
   }
 
@@ -16,6 +21,7 @@ extension World {
     var effects: [SessionEffect] = []
     bytes.withUnsafeBytes {
       session?.received($0, on: stream, at: now, effects: &effects)
+      recovery?.received($0, on: stream, at: now, effects: &effects)
     }
     obey(effects)
   }
@@ -62,7 +68,7 @@ extension World {
 
   func recordStored(_ bytes: [UInt8]?, _ text: String) {
     if let bytes { journal = bytes }
-    guard sessionEndedAt == nil else { return }
+    guard sessionEndedAt == nil, session != nil else { return }
     give(bytes == nil ? .recordNotStored(text: text) : .recordStored)
   }
 
@@ -73,7 +79,7 @@ extension World {
   // MARK: - Time
 
   private func scheduleDeadline() {
-    guard let next = session?.nextDeadline else { return }
+    guard let next = nextDeadline else { return }
     var instant = max(next, now)
     if instant == now, servedDeadlineAt == now {
       // Its driver would spin. The world goes on, for what else it may show.
@@ -88,7 +94,7 @@ extension World {
   func deadlineCame() {
     guard scheduledDeadline == now else { return }
     scheduledDeadline = nil
-    if let next = session?.nextDeadline, next <= now {
+    if let next = nextDeadline, next <= now {
       servedDeadlineAt = now
       give(.timePassed)
     } else {
@@ -100,7 +106,7 @@ extension World {
 
   func sessionConnects(_ stream: StreamID, _ attempt: Int) {
     // It was closed meanwhile.
-    guard session != nil, openAttempts[stream.rawValue] == attempt,
+    guard isDriven, openAttempts[stream.rawValue] == attempt,
       sessionStreams[stream.rawValue] == nil
     else { return }
     let side = stream.side
@@ -153,7 +159,8 @@ extension World {
   }
 
   private func sessionWrites(_ bytes: [UInt8], on stream: StreamID) {
-    observer.wrote(bytes, on: stream, source: source, target: target, host: host, at: now)
+    observer.wrote(
+      bytes, on: stream, source: source, target: target, host: host, at: now)
     guard let index = sessionStreams[stream.rawValue] else { return }
     log.note("write", at: now, bytes: bytes) {
       "\(stream) \(String(decoding: bytes, as: UTF8.self).dropLast())"
@@ -217,7 +224,7 @@ extension World {
       log.note("read", at: now, bytes: bytes) {
         "\(stream) \(String(decoding: bytes, as: UTF8.self).split(separator: "\r\n").joined(separator: " | "))"
       }
-      observer.delivered(bytes, from: stream.side, delay: streams[index].delay, at: now)
+      observer.delivered(bytes, on: stream, delay: streams[index].delay, at: now)
       receive(bytes, on: stream)
     case .hostProgram, .stranger: otherClientReceived(index, bytes)
     case .console: consoles[index].append(contentsOf: bytes)
@@ -238,7 +245,7 @@ extension World {
       guard sessionStreams[stream.rawValue] == index else { return }
       sessionStreams[stream.rawValue] = nil
       log.note("ended", at: now, number: UInt64(index)) { "\(stream)" }
-      observer.delivered([], from: stream.side, delay: streams[index].delay, at: now)
+      observer.delivered([], on: stream, delay: streams[index].delay, at: now)
       give(.streamEnded(stream))
     case .hostProgram, .stranger: otherClientEnded(index)
     case .console: break
@@ -264,6 +271,7 @@ extension World {
     case .handOverWanted:
       observer.handOverWanted(source: source, target: target, at: now)
       hostIsAsked()
+    case .finished where session == nil: recoveryEnded()
     case .finished:
       sessionEndedAt = now
       if let conclusion = session?.conclusion {

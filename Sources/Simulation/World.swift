@@ -31,6 +31,7 @@ public final class World {
     case heal
     case hostProgram(HostProgram.Wake)
     case recordStored([UInt8]?, text: String)
+    case recovers
   }
 
   /// Most happenings of one world: more is a session that turns in a circle (I9).
@@ -44,8 +45,8 @@ public final class World {
   var random: RandomSource
   public internal(set) var log: SimulationLog
   let storage = SimulatedStorage()
-  public internal(set) var source: SimulatedQEMU
-  public internal(set) var target: SimulatedQEMU
+  public let source: SimulatedQEMU
+  public let target: SimulatedQEMU
   var streams: [SimulatedStream] = []
   var link: MigrationLink
   var storageLink: StorageLink
@@ -56,6 +57,9 @@ public final class World {
 
   // The session and what its driver keeps.
   var session: MigrationSession?
+  var recovery: RecoverySession?
+  /// The rows of the recovery table that decided.
+  public internal(set) var recoveryRules: [String] = []
   var sessionStreams = [Int?](repeating: nil, count: StreamID.allCases.count)
   var openAttempts = [Int](repeating: 0, count: StreamID.allCases.count)
   var knowsProcess = [Bool](repeating: false, count: StreamID.allCases.count)
@@ -125,11 +129,23 @@ public final class World {
         observer.violate(.bounds, "too much happens", at: now)
         break
       }
+      noteStep()
       strikeAtStep(happenings)
       happen(next)
       if !observer.violations.isEmpty { break }
     }
     return report()
+  }
+
+  /// The happenings at which a fault can make a difference.
+  private var steps: [Int] = []
+
+  private func noteStep() {
+    guard sessionEndedAt == nil, happenings > 0, !scenario.hasFaults else { return }
+    switch next {
+    case .guestWrites, .heal, .fault: break
+    default: steps.append(happenings)
+    }
   }
 
   /// The happening that is due; the clock stands at its instant.
@@ -182,6 +198,7 @@ public final class World {
     case .heal: heal()
     case .hostProgram(let wake): hostProgramWakes(wake)
     case .recordStored(let bytes, let text): recordStored(bytes, text)
+    case .recovers: recovers()
     }
   }
 
@@ -206,13 +223,7 @@ public final class World {
   // MARK: - QEMU
 
   func give(_ side: Side, _ input: SimulatedQEMU.Input) {
-    let effects: [SimulatedQEMU.Effect]
-    if side == .source {
-      effects = source.handle(input, at: now)
-    } else {
-      effects = target.handle(input, at: now)
-    }
-    for effect in effects { carryOut(effect, of: side) }
+    for effect in self[side].handle(input, at: now) { carryOut(effect, of: side) }
     if side == .source { statusStriker() }
     observer.look(source: source, target: target, storage: storage, at: now)
   }
@@ -272,6 +283,7 @@ public final class World {
     link.state = .up
     link.closedBySource = false
     link.closedByTarget = false
+    give(.target, .migrationAccepted)
     give(.source, .migrationConnected)
   }
 
@@ -329,7 +341,8 @@ public final class World {
       violations: observer.violations + observer.remarks, hash: log.hash,
       conclusion: observer.conclusion,
       happenings: happenings, struck: struck, transitions: transitions,
-      duration: now - start)
+      recoveryRules: recoveryRules, ambiguousPauses: observer.ambiguousPauses,
+      steps: steps, duration: now - start)
   }
 }
 
@@ -342,6 +355,12 @@ public struct RunReport: Sendable {
   public var happenings: Int
   public var struck: [FaultKind]
   public var transitions: [Int]
+  /// The rows of the recovery table that decided, one for each recovery.
+  public var recoveryRules: [String]
+  /// Pauses of the guest that could not be told from the switchover's own STOP.
+  public var ambiguousPauses: Int
+  /// Of a world without faults: the happenings that a fault may precede.
+  public var steps: [Int]
   /// Simulated time.
   public var duration: Span
 }

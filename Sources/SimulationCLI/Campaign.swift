@@ -12,13 +12,15 @@ struct Campaign {
   private var happenings = 0
   private var simulatedSeconds: Int64 = 0
   private var broken = 0
+  private var ambiguousPauses = 0
+  private var recoveries = [Int](repeating: 0, count: RecoveryTable.rules.count)
 
   init(_ options: Options) { self.options = options }
 
   /// Runs them all; answers whether every rule held.
   mutating func run() -> Bool {
     var began = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &began)
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &began)
     for seed in options.first...options.last {
       let world = World(Scenario(seed: seed), seed: seed, isVerbose: options.isVerbose)
       let report = world.run()
@@ -37,7 +39,7 @@ struct Campaign {
       if !report.violations.isEmpty && !options.keepsGoing { break }
     }
     var ended = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &ended)
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ended)
     let seconds =
       Double(ended.tv_sec - began.tv_sec) + Double(ended.tv_nsec - began.tv_nsec) / 1_000_000_000
     printSummary(seconds)
@@ -47,6 +49,12 @@ struct Campaign {
   private mutating func count(_ report: RunReport) {
     worlds += 1
     happenings += report.happenings
+    ambiguousPauses += report.ambiguousPauses
+    for name in report.recoveryRules {
+      if let index = RecoveryTable.rules.firstIndex(where: { $0.name == name }) {
+        recoveries[index] += 1
+      }
+    }
     simulatedSeconds += report.duration.milliseconds / 1000
     for kind in report.struck {
       if let index = FaultKind.allCases.firstIndex(of: kind) { struck[index] += 1 }
@@ -71,10 +79,13 @@ struct Campaign {
     for (row, count) in zip(MigrationPhase.transitions, transitions) {
       print("  \(count)  \(row.from) -> \(row.to): \(row.when)")
     }
+    print("rows of the recovery table:")
+    for (rule, count) in zip(RecoveryTable.rules, recoveries) { print("  \(count)  \(rule.name)") }
+    print("pauses that QEMU does not tell from the switchover's own STOP: \(ambiguousPauses)")
     let rate = Int(Double(worlds) / max(seconds, 0.000_001))
     print(
       "\(worlds) worlds, \(happenings) happenings, \(simulatedSeconds) simulated seconds in "
-        + "\(Int(seconds * 1000)) ms: \(rate) worlds/s; \(broken) violations")
+        + "\(Int(seconds * 1000)) ms of processor time: \(rate) worlds/s; \(broken) violations")
   }
 }
 

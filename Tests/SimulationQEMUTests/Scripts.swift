@@ -115,14 +115,15 @@ enum Scripts {
       name: "started without -S and disarmed",
       setup: Script.Setup(targetIsPaused: false),
       steps: Step.events + [
-        .target("stop"), .migrate, .migration(.target, "completed"), .status(.target),
+        .target("stop"), .migrate, .migration(.source, "completed"),
+        .migration(.target, "completed"), .status(.target),
       ]),
     Script(
       name: "started without -S",
       setup: Script.Setup(targetIsPaused: false),
       steps: Step.events + [
         .migrate, .migration(.target, "completed"), .status(.target),
-        .awaitRunState(.source, "postmigrate"),
+        .migration(.source, "completed"), .awaitRunState(.source, "postmigrate"),
       ]),
     Script(
       name: "the owner's pause travels",
@@ -194,7 +195,8 @@ enum Scripts {
       steps: Step.events + [
         .capabilities(.source, "pause-before-switchover"), .migrate,
         .migration(.source, "pre-switchover"), .source("stop"), .status(.source),
-        .source("migrate_cancel"), .migration(.source, "cancelled"), .status(.source),
+        .source("migrate_cancel"), .migration(.source, "cancelled"), .awaitEnd(.target),
+        .status(.source),
       ]),
   ]
 
@@ -254,7 +256,7 @@ enum Scripts {
       steps: Step.events + [
         .source("migrate", #"{"uri": "unix:/nowhere/at/all"}"#), .migration(.source, "failed"),
         .status(.source), .migrationStatus(.source), .status(.target), .migrate,
-        .migration(.target, "completed"), .status(.target),
+        .migration(.target, "completed"), .status(.target), .migration(.source, "completed"),
       ]),
     Script(
       name: "the target lacks a device",
@@ -311,7 +313,7 @@ enum Scripts {
       setup: Script.Setup(survivesShutdown: true),
       steps: Step.events + [
         .guest(.source, .powerOff), .await(.source, event: "STOP"), .target("cont"), .migrate,
-        .migration(.target, "completed"), .status(.target),
+        .migration(.target, "completed"), .status(.target), .migration(.source, "completed"),
       ]),
     Script(
       name: "the guest reboots",
@@ -332,7 +334,7 @@ enum Scripts {
       steps: Step.events + [
         .guest(.source, .writeFaultySector), .await(.source, event: "STOP"), .status(.source),
         .target("cont"), .target("stop"), .migrate, .migration(.target, "completed"),
-        .status(.target),
+        .status(.target), .migration(.source, "completed"),
       ]),
   ]
 

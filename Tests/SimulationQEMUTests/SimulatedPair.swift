@@ -39,7 +39,7 @@ final class SimulatedPair: ScriptedPair {
       scenario.source.disks.append(DiskAttachment(node: node, disk: 2 * number))
       scenario.target.disks.append(DiskAttachment(node: node, disk: 2 * number + 1))
     }
-    world = World(scenario, seed: 1)
+    world = World(scenario, seed: variation + 1)
     consoles = (try console(.source), try console(.target))
   }
 
