@@ -1,11 +1,13 @@
 #!/usr/bin/perl
 # The header, the linker's map, the history of the interface, Debian's symbols file, the manual pages
-# and the built library and program tell of the same things.
+# and the built library and program tell of the same things. bindings/perl/t/api.t does the same for
+# the Perl module and its documentation.
 use strict;
 use warnings;
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
+use JSON::PP ();
 use Test::More;
 
 my $checkout;
@@ -30,6 +32,16 @@ sub output {
     open my $pipe, '-|', @_ or die "@_: $!\n";
     my $text = do { local $/; <$pipe> } // '';
     close $pipe;
+    return $text;
+}
+
+# A page without its marks, every paragraph in one line.
+sub plain {
+    my $text = content($_[0]);
+    $text =~ s/\\-/-/g;
+    $text =~ s/\\\(aq/'/g;
+    $text =~ s/\\f[BPIR]//g;
+    1 while $text =~ s/^([^.\n][^\n]*)\n(?=[^.\n])/$1 /mg;
     return $text;
 }
 
@@ -95,8 +107,38 @@ subtest 'the command\'s manual page has every command and option' => sub {
     }
 };
 
+subtest 'the manual page for the bad night has every answer and option of recovery' => sub {
+    my $program = "$out/bin/switchover";
+    my $page = plain("$out/man/man8/switchover-recover.8");
+    my @rows = map { JSON::PP::decode_json($_) } split /\n/, output($program, qw(recover --table --json));
+    cmp_ok(scalar @rows, '>', 30, 'rows of the table');
+    for my $row (@rows) {
+        for my $text (@{$row}{qw(meaning to_do)}) {
+            like($page, qr/\Q$text\E/, "$row->{rule}: $text") if $text ne '';
+        }
+        like($page, qr/\Q$_\E/, "$row->{rule}: $_") for split /, /, $row->{words};
+    }
+    my %is_of_the_page = map { $_ => 1 }
+        output($program, qw(recover --help)) =~ /^  (?:-\w, )?(--[\w-]+)/gm;
+    for my $option ($page =~ /(?<![\w-])(--[a-z][\w-]*)/g) {
+        fail("recover has no option $option") unless $is_of_the_page{$option};
+    }
+};
+
+# The messages that the page explains by hand are those of the sources.
+subtest 'the messages that the manual pages explain are said' => sub {
+    my $said = join ' ', map { content($_) } glob "$checkout/Sources/{MigrationEngine,MigrationSession,Runtime}/*.swift";
+    $said =~ s/"\s*\n\s*\+ "//g;
+    my ($kinds, $ends) = (plain("$checkout/packaging/man/switchover-recover.8.in")) x 2;
+    ($kinds) = $kinds =~ /^What it says of a side:\n(.*?)^\.SH /ms;
+    ($ends) = $ends =~ /^\.SH "WHAT A MIGRATION SAYS AT ITS END"\n(.*?)^\.SH /ms;
+    my @messages = "$kinds$ends" =~ /^\.TP\n\.B ([^"\n]+)$/mg;
+    cmp_ok(scalar @messages, '>', 12, 'messages');
+    like($said, qr/\Q$_\E/, $_) for @messages;
+};
+
 subtest 'the manual pages are well-formed' => sub {
-    for my $page (glob "$out/man/man[13]/*") {
+    for my $page (glob "$out/man/man[138]/*") {
         is(output('sh', '-c', 'groff -man -Tutf8 -ww -z "$1" 2>&1', 'sh', $page), '', $page);
     }
 };
