@@ -4,31 +4,6 @@ import Testing
 
 @Suite("switchover recover", .serialized)
 struct RecoverTests {
-  @Test(
-    "wherever the program is killed, one guest runs after the recovery",
-    arguments: [0, 40, 80, 110, 130, 150, 170, 200, 230, 270, 330, 400])
-  func killed(afterMilliseconds delay: Int) throws {
-    let pair = try QEMUPair(delay % 20 == 0 ? .init(.backports100) : .init())
-    let run = try CommandRun(pair.migration)
-    // The journal is written before anything is changed.
-    #expect(
-      run.wait { _ in FileManager.default.contents(atPath: pair.journal)?.isEmpty == false })
-    Thread.sleep(forTimeInterval: Double(delay) / 1000)
-    run.send(SIGKILL)
-    _ = run.waitForExit()
-    let recovery = try CommandRun(["recover", pair.journal, "--json"])
-    #expect(recovery.waitForExit() == 0, "\(recovery.output)\(recovery.errors)")
-    let end = try #require(try recovery.objects().last)
-    let owner = try #require(end["owner"] as? String)
-    #expect(end["guest"] as? String == "running", "\(end)")
-    #expect(pair.ticks.isTicking(owner == "source" ? .source : .target), "\(end)")
-    try pair.ticks.assertSilent(owner == "source" ? .target : .source)
-    // Once more finds nothing to do.
-    let again = try CommandRun(["recover", pair.journal])
-    #expect(again.waitForExit() == 0)
-    #expect(again.output.contains("the journal has the end of this migration"), "\(again.output)")
-  }
-
   @Test("a hand-over that nobody finished is settled by the operator's word")
   func handOver() throws {
     let pair = try QEMUPair()
