@@ -101,7 +101,11 @@ struct RecoverTests {
   func fenceProgram() throws {
     let (pair, arguments) = try pairWithoutSource()
     let program = pair.directory.file("fence")
-    let script = "#!/bin/sh\necho \"$0 $1 $2 $SWO_SIDE $(cat /proc/$PPID/comm)\" >\"$0.log\"\n"
+    let script = """
+      #!/bin/sh
+      echo "$0 $1 $2 $SWO_SIDE $(cat /proc/$PPID/comm)" >"$0.log"
+
+      """
     #expect(
       FileManager.default.createFile(
         atPath: program, contents: Data(script.utf8), attributes: [.posixPermissions: 0o700]))
@@ -122,10 +126,11 @@ struct RecoverTests {
     let (asked, go, fenced) = (
       pair.directory.file("asked"), pair.directory.file("go"), pair.directory.file("fenced")
     )
+    let handOver = "touch '\(asked)'; while [ ! -e '\(go)' ]; do sleep 0.05; done; exit 5"
     let run = try CommandRun([
       "migrate", "--source", pair.source.monitorPaths[0], "--target",
       pair.directory.file("relay.sock"), "--uri", pair.migrationAddress, "--journal", pair.journal,
-      "--hand-over-command", "touch '\(asked)'; while [ ! -e '\(go)' ]; do sleep 0.05; done; exit 5",
+      "--hand-over-command", handOver,
       "--fence-command", "kill -9 \(pair.target.pid) && echo \"$SWO_SIDE\" >>'\(fenced)'",
     ])
     #expect(run.wait { _ in FileManager.default.fileExists(atPath: asked) }, "\(run.errors)")
