@@ -1,16 +1,17 @@
 #!/usr/bin/perl
 # Measures the guest's gap inside the stack, without and with a drop-in, in one run.
 #
-# bench.pl [--rounds N] [--cases idle,disk,dirty] [--version 7.2] [--with 'PERL OPTIONS' …]
+# bench.pl [--rounds N] [--cases idle,disk,dirty] [--version 7.2] [--drop-in BLIB] [--with 'PERL OPTIONS' …]
 #
-# Each --with names one more variant: options for the perl of the stack on the source node, for
-# example --with '-I/checkout/bindings/perl/blib/lib -MQEMU::Switchover::QemuServer'. The rounds of
-# all variants are interleaved, so that a busy machine is busy for all of them, and the floor (plain
+# --drop-in adds two variants: the built module in this folder, with the default hand-over and with
+# after-resume. Each --with names one more: options for the perl of the stack on the source node. The
+# rounds of all variants are interleaved, so that a busy machine is busy for all of them, and the floor (plain
 # QEMU, started by itself at the target) is measured between them. A row is the median and the range
 # in ms.
 use strict;
 use warnings;
 
+use Cwd ();
 use File::Temp ();
 use FindBin;
 use Getopt::Long ();
@@ -20,9 +21,9 @@ use SwitchoverTest::Cluster;
 use SwitchoverTest::Pair;
 use SwitchoverTest::Ticks;
 
-my ($rounds, $cases, $version, @with) = (5, 'idle,disk,dirty', '7.2');
+my ($rounds, $cases, $version, $drop_in, @with) = (5, 'idle,disk,dirty', '7.2');
 Getopt::Long::GetOptions('rounds=i' => \$rounds, 'cases=s' => \$cases, 'version=s' => \$version,
-    'with=s' => \@with) or die "wrong options\n";
+    'drop-in=s' => \$drop_in, 'with=s' => \@with) or die "wrong options\n";
 my $reason = SwitchoverTest::Cluster::unavailable();
 die "no cluster here: $reason\n" if $reason;
 die "QEMU $version is not installed\n" if !SwitchoverTest::QEMU::binary($version);
@@ -38,6 +39,13 @@ $CASES{$_} or die "no case '$_'\n" for @cases;
 
 my @variants = ({ name => 'stack', options => [] },
     map { { name => "with $_", options => [split] } } @with);
+if (defined $drop_in) {
+    my $blib = Cwd::realpath($drop_in) // die "there is no folder '$drop_in'\n";
+    my @options = ("-I$blib/lib", "-I$blib/arch");
+    my $module = 'QEMU::Switchover::QemuServer';
+    push @variants, { name => 'drop-in', options => [@options, "-M$module"] },
+        { name => 'drop-in, after-resume', options => [@options, "-M$module=hand_over,after-resume"] };
+}
 for my $variant (@variants) {
     $variant->{cluster} = SwitchoverTest::Cluster->new(perl_options => $variant->{options});
 }
