@@ -165,6 +165,7 @@ sub _phase2 {
     my $error = $@;
     undef $current;
     eval { $run->settle() };
+    $run->dispose();
     die $error;
 }
 
@@ -190,6 +191,7 @@ sub _phase3_cleanup {
     my $error = $@;
     undef $current;
     eval { $run->conclude() };
+    $run->dispose();
     die $error if !$ended;
     return;
 }
