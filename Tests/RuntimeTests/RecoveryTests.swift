@@ -104,10 +104,10 @@ extension RuntimeTests {
       _ = try RecoveryJournal(path: journal)
     }
 
-    /// What recovery rests on: once a monitor has greeted, nothing that another client sent before is
-    /// still carried out.
-    @Test("a greeting proves that no old command can arrive", arguments: QEMUVersion.allCases)
-    func theGreetingIsABarrier(version: QEMUVersion) throws {
+    /// What recovery rests on: once a monitor has answered the negotiation, nothing that another client
+    /// sent before is still carried out.
+    @Test("a negotiation proves that no old command can arrive", arguments: QEMUVersion.allCases)
+    func theNegotiationIsABarrier(version: QEMUVersion) throws {
       var options = QEMUPair.Options(version)
       options.sourceStartsPaused = true
       let pair = try QEMUPair(options)
