@@ -88,10 +88,14 @@ subtest 'after all that the next attempt succeeds' => sub {
 # Processes of the cluster that hold a forward of a monitor.
 sub forwards {
     my $namespace = readlink("/proc/$cluster->{nodes}{alpha}{pid}/ns/pid");
-    return grep {
-        my $line = open(my $file, '<', "$_/cmdline") ? <$file> // '' : '';
-        $line =~ m{/run/switchover/forward-} && (readlink("$_/ns/pid") // '') eq $namespace;
-    } glob('/proc/[0-9]*');
+    my @found;
+    for my $process (glob('/proc/[0-9]*')) {
+        open(my $file, '<', "$process/cmdline") or next;
+        my $line = <$file> // '';
+        push @found, $line if $line =~ m{/run/switchover/forward-}
+            && (readlink("$process/ns/pid") // '') eq $namespace;
+    }
+    return @found;
 }
 
 done_testing();
