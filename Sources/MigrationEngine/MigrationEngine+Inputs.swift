@@ -8,6 +8,7 @@ extension MigrationEngine {
     case .handOverReported(let result): handOverReported(result)
     case .handedBack: handOver.handBack()
     case .fenced(let side): self[side].isFenced = true
+    case .downtimeLimitRequested(let limit): downtimeLimitRequested(limit, &effects)
     case .monitorReady(let side, let release): monitorReady(side, release, &effects)
     case .monitorLost(let side): self[side].isConnected = false
     case .monitorUnavailable(let side, let trouble):
@@ -28,6 +29,19 @@ extension MigrationEngine {
       }
     case .timePassed: break
     }
+  }
+
+  /// Only while RAM travels: before, the options say it; later, QEMU has decided.
+  private mutating func downtimeLimitRequested(_ limit: Int64, _ effects: inout [EngineEffect]) {
+    guard phase == .transferring, source.isConnected else { return }
+    convergence.limitMilliseconds = limit
+    setDowntimeLimit(limit, &effects)
+  }
+
+  private mutating func setDowntimeLimit(_ limit: Int64, _ effects: inout [EngineEffect]) {
+    ask(
+      .setParameters([ParameterSetting(name: "downtime-limit", value: .integer(limit))]), .source,
+      &effects)
   }
 
   private mutating func handOverReported(_ result: HandOverResult) {
@@ -146,9 +160,7 @@ extension MigrationEngine {
       let remaining = report.ramRemainingBytes,
       let limit = convergence.reported(remainingBytes: remaining)
     else { return }
-    ask(
-      .setParameters([ParameterSetting(name: "downtime-limit", value: .integer(limit))]), .source,
-      &effects)
+    setDowntimeLimit(limit, &effects)
     effects.append(.log("auto-increased downtime limit to \(limit) ms"))
   }
 

@@ -26,6 +26,10 @@ extension MigrationEngine {
     alarms.clear(.standing)
     alarms.set(.poll, now + Self.undoInterval)
     if migrateSent { poll(.queryMigrate, .source, &effects) }
+    // It was let go of with the hand-over.
+    if options.handOver == .external, handOver.state != .notOffered {
+      effects.append(.attach(.source))
+    }
     // It was left to the host program, which says that it did not resume it: look before it is ended.
     if grant.state == .withHostProgram, handOver.isWithSource { effects.append(.attach(.target)) }
   }
@@ -84,6 +88,9 @@ extension MigrationEngine {
     if !cancelSent, cancelIsSafe, !isCancelledElsewhere, mirrorsAreOutOfTheWay(&effects) {
       cancelSent = true
       ask(.migrateCancel, .source, &effects)
+    } else if cancelSent {
+      // QEMU may not get to the cancel while it waits for a stalled connection.
+      _ = endMirrors(takenOverToo: false, &effects)
     }
     if undoPollIsDue() { poll(.queryMigrate, .source, &effects) }
     return .undoing
