@@ -43,13 +43,15 @@ sub unavailable {
 # Starts both nodes. The stack always runs with -T. Options:
 # perl_options: more options for the stack's perl on alpha;
 # drop_in: settings of the drop-in, which is then loaded there by such an option;
-# loader: the text of /etc/default/switchover, where the drop-in is installed there by its loader.
+# loader: the text of /etc/default/switchover, where the drop-in is installed there by its loader;
+# installed: the stack is that of this machine, with or without a drop-in, as packages have put it there.
 sub new {
     my ($class, %options) = @_;
     my $folder = File::Temp::tempdir('switchover-stack-XXXXXX', TMPDIR => 1);
     my $self = bless {
         folder => $folder, owner => $$, loop => SwitchoverTest::Loop->new(),
         perl_options => $options{perl_options} // [], loader => $options{loader},
+        installed => $options{installed},
         nodes => {}, ticks => {},
     }, $class;
     if (my $settings = $options{drop_in}) {
@@ -137,12 +139,14 @@ sub _write_node_files {
     my $folder = $self->{folder};
     my $run = "$folder/$node/run";
     File::Path::make_path(map { "$run/$_" } qw(qemu-server lock sshd stack/bin stack/images stack/ssh));
-    $self->_install_stack($node);
+    File::Path::make_path("$folder/$node/lib");
+    $self->_install_stack($node) if !$self->{installed};
     chmod(0755, "$run/sshd");
     symlink("$folder/pve", "$run/pve");
     symlink("$folder/shared", "$run/stack/shared");
     symlink("$folder/ssh/config", "$run/stack/ssh/config");
-    $self->_write_programs($node, $node eq 'alpha' ? @{ $self->{perl_options} } : ());
+    $self->_write_programs($node, $node eq 'alpha' ? @{ $self->{perl_options} } : ())
+        if !$self->{installed};
     _write("$folder/ssh/sshd_$node", <<"CONFIG");
 ListenAddress $ADDRESS{$node}
 Port $self->{ports}{$node}
@@ -180,7 +184,7 @@ sub _install_stack {
     my ($self, $node) = @_;
     my $folder = "$self->{folder}/$node";
     my $modules = $Config::Config{sitelib} =~ s{\A/usr/local/share/}{$folder/share/}r;
-    File::Path::make_path($modules, "$folder/perl/PVE", "$folder/default", "$folder/lib");
+    File::Path::make_path($modules, "$folder/perl/PVE", "$folder/default");
     symlink("$STACK/lib/PVE", "$modules/PVE") or die "can't link '$modules/PVE': $!\n";
     return if $node ne 'alpha' || !defined $self->{loader};
     symlink("$STACK/../../drop-in/PVE/QemuMigrate.pm", "$folder/perl/PVE/QemuMigrate.pm");
