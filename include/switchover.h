@@ -143,6 +143,13 @@ typedef SWO_ENUM(swo_source_end) {
   SWO_SOURCE_KEEP = 2  /* the host program ends it */
 } swo_source_end;
 
+/* What to do about mirrors that are not in sync at their deadline. */
+typedef SWO_ENUM(swo_sync_policy) {
+  SWO_SYNC_FAIL = 1,    /* the migration fails; the guest stays */
+  SWO_SYNC_WAIT = 2,    /* a warning, and the mirrors go on */
+  SWO_SYNC_THROTTLE = 3 /* a warning, and each write of the guest waits until the target has it */
+} swo_sync_policy;
+
 /* Constant English names, such as "source", "nobody", "switching over"; never NULL. */
 const char *swo_owner_name(int owner);
 const char *swo_guest_name(int guest);
@@ -285,9 +292,13 @@ int swo_migration_take_over_mirror(
     swo_migration *migration, const char *device, const char *job_id, int write_blocking,
     const char *node);
 
-/* How long the mirrors may take to get in sync before the migration fails, milliseconds; 0 (default): no
- * limit. */
+/* How long the mirrors may take to get in sync before swo_migration_set_sync_policy() applies,
+ * milliseconds; 0 (default): no limit. */
 int swo_migration_set_sync_deadline(swo_migration *migration, uint64_t milliseconds);
+
+/* What to do when mirrors are not in sync at their deadline (default: SWO_SYNC_FAIL). The mirrors of a guest
+ * that writes faster than they copy never are, unless it is throttled; before QEMU 8.2 it is from the start. */
+int swo_migration_set_sync_policy(swo_migration *migration, int policy);
 
 /* How long the guest may stand at STOP before stalled NBD connections are broken out of band, and how
  * long mirrors may take to end in pre-switchover before the switchover is called off, milliseconds, 50 to

@@ -164,6 +164,9 @@ extension MigrationEngine {
 
   private var nextStepForTarget: String {
     if target.hasEnded { return "" }
-    return targetDisarmed || migrateSent ? "end the target's QEMU before trying again" : ""
+    guard targetDisarmed || migrateSent else { return "" }
+    let exports = mirrors.exportsOnTarget.map { "'\($0)'" }.joined(separator: ", ")
+    let leftover = exports.isEmpty ? "" : " (it has the exports \(exports))"
+    return "end the target's QEMU\(leftover) before trying again"
   }
 }

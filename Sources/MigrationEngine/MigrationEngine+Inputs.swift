@@ -99,9 +99,11 @@ extension MigrationEngine {
     case .migration(let report):
       if side == .source { sourceReported(report, &effects) } else { targetReported(report) }
     case .blockJobs(let reports):
-      if side == .source, phase != .preflight { mirrors.reported(reports) }
+      if side == .source, phase != .preflight { mirrors.reported(reports, at: now) }
     case .blockNodes(let nodes):
       if side == .source { sourceNodes += nodes }
+    case .blockExports(let exports):
+      preflight[side].exports = exports
     default:
       break
     }
@@ -196,7 +198,7 @@ extension MigrationEngine {
       guard migrateSent else { return }
       migrateAccepted = true
       sourceStatus(status)
-      if status == .completed, let timestamp { ledger.sourceCompleted(timestamp: timestamp) }
+      if let timestamp { ledger.sourceReached(status, timestamp: timestamp) }
     case .migrationPass(let pass):
       progress.pass = max(progress.pass ?? 0, pass)
       if progress.predictedBlackoutMicroseconds == nil { effects.append(.progressed) }

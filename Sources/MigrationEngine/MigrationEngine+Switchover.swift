@@ -15,7 +15,7 @@ extension MigrationEngine {
   // MARK: - Transferring
 
   mutating func beginTransferring(_ effects: inout [EngineEffect]) {
-    alarms.set(.poll, now + Self.reportInterval)
+    alarms.set(.poll, now + transferPollInterval)
     guard !migrateSent else { return }
     migrateSent = true
     ask(.migrate(uri: options.uri), .source, &effects)
@@ -36,7 +36,7 @@ extension MigrationEngine {
     }
     if cancelRequested { return .undoing }
     if alarms.takeDue(.poll, at: now) {
-      alarms.set(.poll, now + Self.reportInterval)
+      alarms.set(.poll, now + transferPollInterval)
       poll(.queryMigrate, .source, &effects)
       if !mirrors.isEmpty { poll(.queryBlockJobs, .source, &effects) }
     }
@@ -49,6 +49,7 @@ extension MigrationEngine {
         .guestOff, side: .source, text: "the guest powered off, or was shut down, on its way")
     }
     if let text = mirrors.failure { return Failure(.storage, side: .source, text: text) }
+    if let failure = stallFailure() { return failure }
     if target.isProvenDead {
       return Failure(.targetGone, side: .target, text: "target's QEMU ended during the transfer")
     }

@@ -93,9 +93,12 @@ extension MigrationEngine {
   }
 
   /// A cancel ends the target's QEMU, and its NBD server with it: a mirror that writes at that moment
-  /// breaks, and QEMU 10.0 was seen to die of it. So mirrors end first, while their server is there.
+  /// breaks, and QEMU 10.0 was seen to die of it. So mirrors end first, while their server is there, or
+  /// while the guest stands.
   private mutating func mirrorsAreOutOfTheWay(_ effects: inout [EngineEffect]) -> Bool {
-    guard !mirrors.isEmpty, target.isConnected else { return true }
+    guard !mirrors.isEmpty, target.isConnected || source.status == .preSwitchover else {
+      return true
+    }
     if !alarms.isSet(.drain) { alarms.set(.drain, now + storage.drainLimit) }
     return endMirrors(takenOverToo: false, &effects) || alarms.takeDue(.drain, at: now)
   }

@@ -69,6 +69,7 @@ public struct MigrationEngine: Sendable {
   var yankSent = false
   /// The mirrors that were told to end.
   var endingSince: [(index: Int, since: MonotonicInstant, way: MirrorEnding)] = []
+  var mirrorsAskedToEnd: MonotonicInstant?
   var lastMirrorPoll: MonotonicInstant?
 
   enum SourceResumption: Hashable, Sendable {

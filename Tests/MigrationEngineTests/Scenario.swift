@@ -13,6 +13,7 @@ struct Scenario {
   var sourceState = RunState.running
   var targetState = RunState.inmigrate
   var jobs: [BlockJobReport] = []
+  var exports: [BlockExportReport] = []
   var release = QEMURelease(7, 2, 22)
 
   init(
@@ -97,7 +98,7 @@ struct Scenario {
     case .queryMemorySize: .memorySize(bytes: 1 << 27)
     case .queryCommands: .commands(["block-job-cancel"])
     case .queryBlockJobs: .blockJobs(jobs)
-    case .queryBlockExports: .blockExports([])
+    case .queryBlockExports: .blockExports(exports)
     case .queryBlockNodes, .queryBlockDevices: .blockNodes([])
     case .stop, .setCapabilities, .setParameters, .migrateIncoming, .migrate, .announceSelf,
       .nbdServerStart, .blockExportAdd, .blockdevAdd, .blockdevMirror:
@@ -117,10 +118,11 @@ struct Scenario {
   /// Everything up to an active migration.
   static func transferring(
     _ handOver: HandOverMode = .none, disks: Int = 0, sourceState: RunState = .running,
-    change: (inout MigrationOptions) -> Void = { _ in }
+    exports: [BlockExportReport] = [], change: (inout MigrationOptions) -> Void = { _ in }
   ) -> Scenario {
     var scenario = Scenario(handOver, disks: disks, change: change)
     scenario.sourceState = sourceState
+    scenario.exports = exports
     scenario.feed(.startRequested)
     scenario.feed(.monitorReady(.source, scenario.release))
     scenario.feed(.monitorReady(.target, scenario.release))

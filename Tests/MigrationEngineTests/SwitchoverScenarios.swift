@@ -345,7 +345,10 @@ struct StorageScenarios {
     var it = Scenario.transferring(.none, disks: 2)
     it.event(.source, .blockJobCompleted(job: MirrorNames.job(1), error: "Input/output error"))
     #expect(it.engine.phase == .undoing)
-    // The other mirror ends in sync first, while its server is there.
+    // The other mirror ends in sync first, while its server is there and answers.
+    it.jobs.removeLast()
+    it.pass(.milliseconds(60))
+    it.settle()
     let cancel = Command.blockJobCancel(job: MirrorNames.job(0), force: false)
     #expect(it.sent(cancel, to: .source) == 1)
     #expect(it.sent(.migrateCancel, to: .source) == 0)
@@ -378,6 +381,82 @@ struct StorageScenarios {
     it.settle()
     #expect(it.sent(.migrateContinue, to: .source) == 1)
     #expect(!it.engine.canCancel)
+  }
+
+  @Test func aWriteThatDoesNotArriveCallsTheMigrationOffWhileTheGuestRuns() {
+    var it = Scenario.transferring(.none, disks: 2)
+    it.jobs[1].offset = 32
+    for _ in 0..<12 {
+      it.pass(.milliseconds(250))
+      it.settle()
+    }
+    #expect(it.engine.phase == .undoing)
+    // Told to end in sync, QEMU would wait for the connection with the guest standing.
+    for index in 0...1 {
+      #expect(it.sent(.yank(nodes: [MirrorNames.node(index)]), to: .source) == 1)
+      #expect(it.sent(.blockJobCancel(job: MirrorNames.job(index), force: false), to: .source) == 0)
+    }
+  }
+
+  @Test func writesThatArriveAreNoStall() {
+    var it = Scenario.transferring(.none, disks: 1)
+    for round in 0..<40 {
+      it.jobs[0].length = 64 + UInt64(round)
+      it.jobs[0].offset = 63 + UInt64(round)
+      it.pass(.milliseconds(250))
+      it.settle()
+    }
+    #expect(it.engine.phase == .transferring)
+  }
+
+  @Test func mirrorsOutOfSyncAtTheirDeadlineThrottleTheGuest() {
+    var it = Scenario(.none, disks: 1) {
+      $0.storage.syncDeadline = .seconds(5)
+      $0.storage.policy = .throttle
+    }
+    it.release = QEMURelease(10, 0)
+    it.feed(.startRequested)
+    for side in Side.allCases { it.feed(.monitorReady(side, it.release)) }
+    it.settle()
+    #expect(it.engine.phase == .mirroring)
+    let change = Command.blockJobChange(job: MirrorNames.job(0))
+    #expect(it.sent(change, to: .source) == 0)
+    it.pass(.seconds(6))
+    it.settle()
+    #expect(it.sent(change, to: .source) == 1)
+    #expect(it.engine.phase == .mirroring)
+  }
+
+  @Test func anExportOfAnotherKindOfADiskThatMovesIsRefused() {
+    var it = Scenario(.none, disks: 1)
+    it.exports = [BlockExportReport(id: "x", type: "fuse", node: "d0")]
+    it.feed(.startRequested)
+    for side in Side.allCases { it.feed(.monitorReady(side, it.release)) }
+    it.settle()
+    #expect(it.engine.conclusion?.failure?.code == .targetUnfit)
+  }
+
+  @Test func anExportOfAnotherKindForbidsTheOrderInOneWrite() {
+    var it = Scenario.transferring(
+      .none, disks: 1, exports: [BlockExportReport(id: "x", type: "fuse", node: "other")])
+    it.completeOnSource()
+    #expect(it.sent(.nbdServerStop, to: .target) == 1)
+    #expect(it.sent(.cont, to: .target) == 0)
+    it.reply(.target, .nbdServerStop)
+    #expect(it.sent(.cont, to: .target) == 1)
+  }
+
+  @Test func aCancelInPreSwitchoverEndsTheMirrorsWhileTheGuestStands() throws {
+    var it = Scenario.transferring(.none, disks: 1)
+    it.event(.source, .stop)
+    it.sourceState = .finishMigrate
+    it.settle()
+    it.event(.source, .migration(.preSwitchover))
+    it.feed(.cancelRequested)
+    let yank = try #require(it.position(.send(.yank(nodes: [MirrorNames.node(0)]), to: .source)))
+    let force = Command.blockJobCancel(job: MirrorNames.job(0), force: true)
+    #expect(try #require(it.position(.send(force, to: .source))) > yank)
+    #expect(it.sent(.migrateCancel, to: .source) == 0)
   }
 
   @Test func aStallAtStopIsYankedOutOfBand() {

@@ -171,6 +171,8 @@ extension Migration {
       try LibraryError.check(swo_migration_set_sync_deadline(handle, deadline))
     }
     try LibraryError.check(
+      swo_migration_set_sync_policy(handle, storage.syncPolicy.libraryValue.number))
+    try LibraryError.check(
       swo_migration_set_storage_limits(
         handle, storage.yankMilliseconds, storage.drainMilliseconds))
     try LibraryError.check(

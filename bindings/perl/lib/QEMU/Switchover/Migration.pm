@@ -85,6 +85,11 @@ and optionally C<write_blocking> (true where it was started so) and C<node> (the
 How long mirrors may take to get in sync, and memory from C<migrate> to the switchover; 0 (default)
 is no limit.
 
+=item sync_policy
+
+What to do when mirrors are not in sync by then: C<fail> (default), C<wait>, or C<throttle>, with which
+each write of the guest waits until the target has it.
+
 =item yank_ms, drain_ms
 
 How long the guest may stand before a stalled disk connection is broken (default 2000), and mirrors
@@ -128,7 +133,8 @@ my @PAIRED_OPTIONS = (
 );
 
 my @OTHER_OPTIONS = qw(source target hand_over source_end downtime_limit_ms
-    highest_downtime_limit_ms capabilities parameters nbd nbd_listen disks fast_order);
+    highest_downtime_limit_ms capabilities parameters nbd nbd_listen disks fast_order
+    sync_policy);
 my $HIGHEST_DOWNTIME_LIMIT_MS = 2_000_000;
 
 my @NUMBERS = qw(ram_total_bytes ram_transferred_bytes ram_remaining_bytes rate_bytes_per_second pass
@@ -180,6 +186,10 @@ sub _apply {
     if (defined $options->{source_end}) {
         $set->(\&QEMU::Switchover::C::migration_set_source_end, QEMU::Switchover::_number(
             'source_end', $options->{source_end}, 'SOURCE', qw(quit keep)));
+    }
+    if (defined $options->{sync_policy}) {
+        $set->(\&QEMU::Switchover::C::migration_set_sync_policy, QEMU::Switchover::_number(
+            'sync_policy', $options->{sync_policy}, 'SYNC', qw(fail wait throttle)));
     }
     if (defined(my $limit = $options->{downtime_limit_ms})) {
         my $highest = $options->{highest_downtime_limit_ms} // $HIGHEST_DOWNTIME_LIMIT_MS;
