@@ -307,11 +307,12 @@ extension MigrationEngine {
   static let softEndLimit = Span.seconds(3)
 
   private mutating func tellToEnd(_ mirror: MirrorSet.Mirror, _ effects: inout [EngineEffect]) {
+    let standsForGood = source.status == .completed && !sourceRanAgain
     let told = endingSince.first { $0.index == mirror.index }
     let isOverdue = told.map { now >= $0.since + Self.softEndLimit } ?? false
-    let canBreak = mirror.node != nil && !(source.status == .completed && told == nil)
+    let canBreak = mirror.node != nil && !(standsForGood && told == nil)
     let way: MirrorEnding
-    if source.status == .completed, !isOverdue {
+    if standsForGood, !isOverdue {
       way = .force
     } else if mirror.state == .ready, !isOverdue {
       way = .inSync
@@ -422,7 +423,11 @@ extension MigrationEngine {
         poll(.queryBlockJobs, .source, &effects)
       }
     default:
-      reconcile([.source], &effects)
+      if continuation == .toBeRepeated {
+        continueMigration(&effects)
+      } else {
+        reconcile([.source], &effects)
+      }
     }
     return .switchingOver
   }
@@ -448,6 +453,7 @@ extension MigrationEngine {
 
   private mutating func continueMigration(_ effects: inout [EngineEffect]) {
     preSwitchoverStep = PreSwitchoverStep.continued
+    continuation = .pending
     alarms.clear(.drain)
     ask(.migrateContinue, .source, &effects)
   }
