@@ -371,19 +371,21 @@ extension MigrationEngine {
   // MARK: - Finishing
 
   private enum FinishingStep {
-    static let endingMirrors = 0
-    static let dismissing = 1
+    static let leavingAlone = 0
+    static let endingMirrors = 1
+    static let dismissing = 2
   }
 
-  /// How long the order of things may take once the guest runs.
+  /// How long both QEMUs are left alone once the guest runs: a command takes its QEMU's main loop, and
+  /// the guest's first instructions wait for that, or for the processor that the source's end takes.
+  static let firstInstructionsSpan = Span.milliseconds(20)
+  /// How long the order of things may take after that.
   static let finishingLimit = Span.seconds(10)
 
   mutating func beginFinishing(_ effects: inout [EngineEffect]) {
     if options.handOver == .external { effects.append(.attach(.target)) }
-    // QEMU's own figures of the migration, for the ledger.
-    poll(.queryMigrate, .source, &effects)
     if let failure = nbdFailure() { effects.append(.warn(failure.text)) }
-    alarms.set(.step, now + Self.finishingLimit)
+    alarms.set(.step, now + Self.firstInstructionsSpan)
   }
 
   /// The target gets its settings back; answers whether that is done, or cannot be done any more.
@@ -426,6 +428,14 @@ extension MigrationEngine {
 
   mutating func decideFinishing(_ effects: inout [EngineEffect]) -> MigrationPhase {
     let isOver = alarms.takeDue(.step, at: now)
+    if step == FinishingStep.leavingAlone {
+      guard isOver else { return .finishing }
+      step = FinishingStep.endingMirrors
+      alarms.set(.step, now + Self.finishingLimit)
+      // QEMU's own figures of the migration, for the ledger.
+      poll(.queryMigrate, .source, &effects)
+      return decideFinishing(&effects)
+    }
     let targetIsDone = dismissTarget(&effects)
     if step == FinishingStep.endingMirrors {
       let mayComeBack = !source.isConnected && !source.isOutOfReach && !source.isProvenDead

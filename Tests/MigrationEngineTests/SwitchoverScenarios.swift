@@ -26,6 +26,23 @@ struct SwitchoverScenarios {
     #expect(it.engine.conclusion?.guest == .running)
   }
 
+  @Test(arguments: [HandOverMode.none, .beforeResume])
+  func bothAreLeftAloneWhileTheGuestBegins(handOver: HandOverMode) {
+    var it = Scenario.transferring(handOver)
+    it.completeOnSource()
+    it.feed(.handOverReported(.done))
+    it.reply(.target, .cont)
+    it.event(.target, .migration(.completed))
+    it.event(.target, .resume)
+    #expect(it.engine.owner == .target)
+    it.pass(.milliseconds(15))
+    #expect(it.open.isEmpty)
+    #expect(it.sent(.quit, to: .source) == 0)
+    it.pass(.milliseconds(5))
+    #expect(it.sent(.quit, to: .source) == 1)
+    #expect(it.open.contains { $0.side == .target })
+  }
+
   @Test func aCompletedThatOvertakesTheRunStateWaitsForIt() {
     var it = Scenario.transferring(.none)
     it.event(.source, .stop)
