@@ -3,6 +3,8 @@
 extension MigrationEngine {
   /// From one progress report to the next; also the reconcile that a lost event cannot stall.
   static let reportInterval = Span.seconds(1)
+  /// Reports are asked for at whole multiples of this, so that many migrations wake their loop once.
+  static let reportGrid = Span.milliseconds(50)
   /// After this long without news in the blackout both sides are asked again.
   static let reconcileInterval = Span.seconds(2)
   /// After this long a standing guest is worth a warning.
@@ -14,8 +16,15 @@ extension MigrationEngine {
 
   // MARK: - Transferring
 
+  /// When the next report is due.
+  var nextReport: MonotonicInstant {
+    let due = now + Self.reportInterval
+    return MonotonicInstant(
+      nanoseconds: due.nanoseconds - due.nanoseconds % Self.reportGrid.nanoseconds)
+  }
+
   mutating func beginTransferring(_ effects: inout [EngineEffect]) {
-    alarms.set(.poll, now + Self.reportInterval)
+    alarms.set(.poll, nextReport)
     guard !migrateSent else { return }
     migrateSent = true
     ask(.migrate(uri: options.uri), .source, &effects)
@@ -36,7 +45,7 @@ extension MigrationEngine {
     }
     if cancelRequested { return .undoing }
     if alarms.takeDue(.poll, at: now) {
-      alarms.set(.poll, now + Self.reportInterval)
+      alarms.set(.poll, nextReport)
       poll(.queryMigrate, .source, &effects)
       if !mirrors.isEmpty { poll(.queryBlockJobs, .source, &effects) }
     }
