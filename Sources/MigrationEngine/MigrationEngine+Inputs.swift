@@ -93,7 +93,10 @@ extension MigrationEngine {
     switch answer {
     case .runState(let state):
       self[side].runState = state
-      if side == .source, phase != .preflight { guestRun.reported(state) }
+      // The preflight's own question is judged there; one that a STOP raised counts at once.
+      if side == .source, phase != .preflight || guestRun.stopUnexplained {
+        guestRun.reported(state)
+      }
       if side == .target, state == .running { grant.targetSeenRunning() }
       if side == .source, state == .shutdown, source.status != .completed { guestIsOff = true }
     case .migration(let report):
