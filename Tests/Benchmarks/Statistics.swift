@@ -26,8 +26,9 @@ struct Goals {
   }
 
   /// The same for a median beside that of its floor in the same run.
-  mutating func judge(_ what: String, _ series: Series?, beside floor: Series?, atMost limit: Double)
-  {
+  mutating func judge(
+    _ what: String, _ series: Series?, beside floor: Series?, atMost limit: Double
+  ) {
     judge(what, (series?.median ?? .nan) / (floor?.median ?? .nan), atMost: limit, "× its floor")
   }
 }

@@ -74,13 +74,15 @@ struct SwitchoverBenchmark {
       printTable("Of that, \(version)", unit: "ms", [(drains, nil)])
     }
     if !parts.isEmpty {
-      printTable("\(Way.none.rawValue), its ledger, \(version)", unit: "ms", parts.map { ($0, nil) })
+      printTable(
+        "\(Way.none.rawValue), its ledger, \(version)", unit: "ms", parts.map { ($0, nil) })
       print("")
     }
     for (way, floor) in [(Way.none, Way.floor), (.beforeResume, .returnPathFloor)]
     where ways.contains(way) {
       goals.judge(
-        "guest gap, \(way.rawValue), \(version)", gaps[way], beside: gaps[floor], atMost: Self.limit)
+        "guest gap, \(way.rawValue), \(version)", gaps[way], beside: gaps[floor], atMost: Self.limit
+      )
       goals.judge(
         "STOP → RESUME, \(way.rawValue), \(version)", blackouts[way], beside: blackouts[floor],
         atMost: Self.limit)

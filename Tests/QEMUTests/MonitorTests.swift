@@ -160,6 +160,21 @@ extension RealQEMUs {
       }
     }
 
+    @Test("while it greets", arguments: QEMUVersion.allCases, Side.allCases)
+    func connecting(version: QEMUVersion, side: Side) throws {
+      let situation = try Situation(version)
+      let (migration, relays) = try migration(situation, .SWO_HAND_OVER_NONE)
+      // One side is heard and lost again before the other is there.
+      relays[side.other]?.setRefusing(true)
+      try migration.start()
+      try migration.pump(for: .milliseconds(100))
+      #expect(migration.phase == .SWO_PHASE_CONNECTING)
+      relays[side]?.cut()
+      try migration.pump(for: .milliseconds(100))
+      relays[side.other]?.setRefusing(false)
+      try expectCompleted(situation, migration)
+    }
+
     @Test("while RAM travels", arguments: QEMUVersion.allCases, Side.allCases)
     func inTransfer(version: QEMUVersion, side: Side) throws {
       let situation = try Situation(version, Situation.busyGuest)
@@ -246,6 +261,33 @@ extension RealQEMUs {
       #expect(migration.outcome.owner == .SWO_OWNER_UNKNOWN)
       relays[.target]?.setRefusing(false)
       try expectCompleted(situation, migration)
+    }
+
+    @Test("while things are put in order", arguments: QEMUVersion.allCases, Side.allCases)
+    func inFinishing(version: QEMUVersion, side: Side) throws {
+      let situation = try Situation(version)
+      let (migration, relays) = try migration(situation, .SWO_HAND_OVER_NONE) {
+        $0.sourceEnd = .SWO_SOURCE_QUIT
+      }
+      try migration.start()
+      try migration.pump(untilPhase: .SWO_PHASE_FINISHING)
+      relays[side]?.cut()
+      situation.expect(try migration.finish(), .completed(nextStep: ""))
+      situation.expectExit(of: .source, .exited(status: 0))
+      situation.expectGuestRuns(on: .target)
+      situation.expectNothingLeftOn()
+    }
+
+    @Test("while a cancel is on its way", arguments: QEMUVersion.allCases, Side.allCases)
+    func inUndoing(version: QEMUVersion, side: Side) throws {
+      let situation = try Situation(version, Situation.busyGuest)
+      let (migration, relays) = try migration(situation, .SWO_HAND_OVER_NONE, Situation.slow)
+      try situation.startTransfer(migration)
+      #expect(migration.cancel().code == .SWO_OK)
+      relays[side]?.cut()
+      situation.expect(
+        try migration.finish(), .cancelled(), .cancelled(nextStep: Outcome.endTarget))
+      situation.expectSourceUnharmed()
     }
 
     @Test("while ownership follows the guest", arguments: QEMUVersion.allCases, Side.allCases)
