@@ -2,8 +2,8 @@ import CBenchmarks
 import Glibc
 import QEMUHarness
 
-/// `switchover-bench [--rounds N] [switchover] [disk] [codec] [reaction]`: figures side by side, and
-/// whether they reach the goals; status 1 when one was missed.
+/// `switchover-bench [--rounds N] [switchover] [disk] [disk-far] [codec] [reaction]`: figures side by
+/// side, and whether they reach the goals; status 1 when one was missed.
 @main
 enum Program {
   static func main() throws {
@@ -28,11 +28,9 @@ enum Program {
           ]
         ).run(&goals)
       }
-      if wants("disk") {
-        try SwitchoverBenchmark(
-          version: version, rounds: rounds,
-          ways: [.floor, .libvirtOrder, .fast, .fallback, .slowOrder]
-        ).run(&goals)
+      if wants("disk") { try DiskBenchmark(version: version, rounds: rounds).run() }
+      if wants("disk-far") {
+        try DiskBenchmark(version: version, rounds: rounds, roundTripMilliseconds: 10).run()
       }
     }
     if goals.missed > 0 {
