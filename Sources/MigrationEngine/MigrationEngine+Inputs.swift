@@ -9,7 +9,7 @@ extension MigrationEngine {
     case .handedBack: handOver.handBack()
     case .fenced(let side): self[side].isFenced = true
     case .monitorReady(let side, let release): monitorReady(side, release, &effects)
-    case .monitorLost(let side): self[side].isConnected = false
+    case .monitorLost(let side): monitorLost(side)
     case .monitorUnavailable(let side, let trouble):
       self[side].isConnected = false
       self[side].trouble = trouble
@@ -36,24 +36,30 @@ extension MigrationEngine {
     ledger.handOverAnswered(at: now)
   }
 
+  private mutating func monitorLost(_ side: Side) {
+    self[side].isConnected = false
+    // What it said says nothing about what it does while nobody listens.
+    self[side].runState = nil
+    if side == .source, source.status != .completed { guestRun.lostFromSight() }
+  }
+
   private mutating func monitorReady(
     _ side: Side, _ release: QEMURelease, _ effects: inout [EngineEffect]
   ) {
-    if side == .target {
-      if grant.state != .never { grantConnectionIsUnbroken = false }
-      // What it said before says nothing now.
-      target.runState = nil
-    }
+    if side == .target, grant.state != .never { grantConnectionIsUnbroken = false }
     self[side].isConnected = true
     self[side].trouble = nil
-    self[side].release = release
-    if side == .source, !mirrors.isEmpty, phase != .preflight, phase != .connecting {
-      poll(.queryBlockJobs, side, &effects)
+    // Its monitor is there after all.
+    if side == .target, phase == .handingOver, grant.state == .withHostProgram {
+      alarms.clear(.step)
     }
-    guard migrateSent else { return }
+    self[side].release = release
+    // The preflight asks by itself.
+    guard phase != .connecting, phase != .preflight else { return }
     // Events were lost while nobody was attached: ask for the level of everything once.
     poll(.queryStatus, side, &effects)
-    poll(.queryMigrate, side, &effects)
+    if migrateSent { poll(.queryMigrate, side, &effects) }
+    if side == .source, !mirrors.isEmpty { poll(.queryBlockJobs, side, &effects) }
   }
 
   // MARK: - Replies
@@ -72,6 +78,8 @@ extension MigrationEngine {
     switch (command, side) {
     case (.cont, .target):
       grant.replied(reply)
+      // Whatever it says from now on, it says after `cont`.
+      if reply == .lost { target.runState = nil }
     case (.cont, .source):
       switch reply {
       case .answered: sourceResumption = .accepted
@@ -80,6 +88,12 @@ extension MigrationEngine {
       }
     case (.migrate, .source):
       migrateReplied(reply)
+    case (.migrateContinue, .source):
+      if case .answered = reply {} else { continuation = .doubtful }
+      commandOfStepReplied(side, command, reply, &effects)
+    case (.migrateCancel, .source):
+      if reply == .lost { cancelIsLost = true }
+      commandOfStepReplied(side, command, reply, &effects)
     case (.quit, _):
       if case .answered = reply { self[side].quitAccepted = true }
       commandOfStepReplied(side, command, reply, &effects)
@@ -93,11 +107,11 @@ extension MigrationEngine {
     switch answer {
     case .runState(let state):
       self[side].runState = state
-      // The preflight's own question is judged there; one that a STOP raised counts at once.
-      if side == .source, phase != .preflight || guestRun.stopUnexplained {
+      if side == .source {
         guestRun.reported(state)
+        if state == .running { sourceSeenRunning() }
       }
-      if side == .target, state == .running { grant.targetSeenRunning() }
+      if side == .target, hasRunOnTarget(state) { grant.targetSeenRunning() }
       if side == .source, state == .shutdown, source.status != .completed { guestIsOff = true }
     case .migration(let report):
       if side == .source { sourceReported(report, &effects) } else { targetReported(report) }
@@ -142,6 +156,9 @@ extension MigrationEngine {
     }
     source.errorDescription = report.errorDescription ?? source.errorDescription
     sourceStatus(report.status)
+    // A new connection's negotiation proves that what was lost with the old one does not arrive any
+    // more; on the same one QEMU answers in order. Said twice, it is refused.
+    if report.status == .preSwitchover, continuation == .doubtful { continuation = .toBeRepeated }
     progress.take(report)
     progress.downtimeLimitMilliseconds = UInt64(max(convergence.limitMilliseconds, 0))
     effects.append(.progressed)
@@ -159,6 +176,27 @@ extension MigrationEngine {
     guard migrateSent else { return }
     target.errorDescription = report.errorDescription ?? target.errorDescription
     targetStatus(report.status)
+  }
+
+  /// Whether the guest runs on the target, or must have: with `external` nobody may have been attached
+  /// when it ran, and a guest stands for another reason than the one that it came with only if it ran.
+  private func hasRunOnTarget(_ state: RunState) -> Bool {
+    switch state {
+    case .running: true
+    case .ioError, .guestPanicked, .internalError, .watchdog, .shutdown:
+      grant.state == .withHostProgram && guestRun.verdict != .stood(state)
+    default: false
+    }
+  }
+
+  /// After `completed` the source runs only by somebody's `cont`: ours, or somebody else's (I1).
+  private mutating func sourceSeenRunning() {
+    guard source.status == .completed else { return }
+    switch sourceResumption {
+    case .sent, .lost: sourceResumption = .accepted
+    case .accepted: break
+    case .notTried, .refused: sourceRanAgain = true
+    }
   }
 
   /// A status that this version does not know is undecided and changes nothing (I7).
@@ -182,18 +220,18 @@ extension MigrationEngine {
   ) {
     switch event {
     case .stop:
+      source.runState = nil
       guard source.status != .completed else { return }
-      // A pause between the preflight's question and `migrate` counts like a later one (I8).
-      if phase == .preflight, preflight.source.runState == .running {
-        preflight.source.runState = .paused
-      }
       if migrateSent, let timestamp { ledger.sourceStopped(timestamp: timestamp) }
       if guestRun.stopped() { poll(.queryStatus, .source, &effects) }
     case .resume:
-      guard phase != .preflight, source.status != .completed else { return }
+      source.runState = .running
+      sourceSeenRunning()
+      guard source.status != .completed else { return }
       guestRun.resumed()
       ledger.sourceResumed()
     case .shutdown:
+      source.hasShutDown = true
       if source.status != .completed { guestIsOff = true }
     case .migration(let status):
       guard migrateSent else { return }

@@ -311,10 +311,11 @@ extension MigrationEngine {
   }
 
   private mutating func tellToEnd(_ mirror: MirrorSet.Mirror, _ effects: inout [EngineEffect]) {
+    let standsForGood = source.status == .completed && !sourceRanAgain
     let told = endingSince.first { $0.index == mirror.index }
     let isOverdue = told.map { now >= $0.since + softEndLimit } ?? false
     let way: MirrorEnding
-    if source.status == .completed {
+    if standsForGood {
       way = .standing
     } else if mirror.state == .ready, !isOverdue {
       way = .inSync
@@ -436,7 +437,11 @@ extension MigrationEngine {
         poll(.queryBlockJobs, .source, &effects)
       }
     default:
-      reconcile([.source], &effects)
+      if continuation == .toBeRepeated {
+        continueMigration(&effects)
+      } else {
+        reconcile([.source], &effects)
+      }
     }
     return .switchingOver
   }
@@ -463,6 +468,7 @@ extension MigrationEngine {
 
   private mutating func continueMigration(_ effects: inout [EngineEffect]) {
     preSwitchoverStep = PreSwitchoverStep.continued
+    continuation = .pending
     alarms.clear(.drain)
     ask(.migrateContinue, .source, &effects)
   }

@@ -134,7 +134,6 @@ extension MigrationEngine {
       return .ended
     }
     rememberSettings()
-    if let state = preflight.source.runState { guestRun.reported(state) }
     step = PreflightStep.disarming
     ask(.stop, .target, &effects)
     return .preflight

@@ -118,7 +118,16 @@ extension MigrationEngine {
       undoReason = Failure(.guestOff, side: .source, text: "the guest powered off on its way")
       return .undoing
     }
+    if sourceRanAgain {
+      undoReason = resumedElsewhere
+      return .undoing
+    }
     guard guestRunIsExplained(&effects) else { return .switchingOver }
+    return proceedToTarget(&effects)
+  }
+
+  /// The target has, or will have, the whole guest, and the source cannot run.
+  private mutating func proceedToTarget(_ effects: inout [EngineEffect]) -> MigrationPhase {
     if options.handOver == .external, !mirrors.isEmpty {
       // The host program resumes the target as soon as it is told: the writers end before that.
       stopNBD(&effects)
@@ -147,8 +156,11 @@ extension MigrationEngine {
   private mutating func decideAfterSourceDeath(_ effects: inout [EngineEffect]) -> MigrationPhase {
     if !alarms.isSet(.step) { alarms.set(.step, now + Self.stepLimit) }
     if target.status == .completed {
-      effects.append(.warn("source's QEMU ended; the target has the whole guest"))
-      return provesLoad ? .handingOver : .activating
+      if !standingWarned {
+        standingWarned = true
+        effects.append(.warn("source's QEMU ended; the target has the whole guest"))
+      }
+      return proceedToTarget(&effects)
     }
     let targetCannotRun = target.status == .failed || target.isProvenDead || target.isOutOfReach
     if targetCannotRun || guestIsOff || alarms.takeDue(.step, at: now) {
@@ -165,6 +177,20 @@ extension MigrationEngine {
 
   var sourceGone: Failure {
     Failure(.sourceGone, side: .source, text: "source's QEMU ended before it had sent the guest")
+  }
+
+  /// It ended, or was told to; a monitor that is only out of reach says nothing.
+  var targetIsGone: Bool { target.isProvenDead || target.hasShutDown && !target.isConnected }
+
+  var resumedElsewhere: Failure {
+    Failure(
+      .cancelledElsewhere, side: .source,
+      text: "somebody else resumed the guest on the source after it had been sent")
+  }
+
+  /// The target's own word, or the source's where it had to be told: the target has the whole guest.
+  var targetHasLoaded: Bool {
+    target.status == .completed || (provesLoad && source.status == .completed)
   }
 
   /// Asks for the level of everything, when news are overdue.
@@ -194,6 +220,10 @@ extension MigrationEngine {
   }
 
   mutating func decideHandingOver(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    if sourceRanAgain {
+      undoReason = resumedElsewhere
+      return .undoing
+    }
     switch options.handOver {
     case .afterResume: return decideHandOverAfterResume(&effects)
     case .external: return decideExternalHandOver(&effects)
@@ -248,9 +278,22 @@ extension MigrationEngine {
     case .notOffered, .offered, .handedBack:
       break
     }
+    if target.isProvenDead || targetIsMissing() {
+      undoReason = Failure(
+        .targetGone, side: .target, text: "target's QEMU ended before it was seen to run")
+      return .undoing
+    }
     _ = endMirrors(takenOverToo: true, &effects)
     watchExternally(&effects)
     return .handingOver
+  }
+
+  /// Nobody has listened at the target's monitor for long. A monitor that somebody else holds is not
+  /// missing: the host program is at work.
+  private mutating func targetIsMissing() -> Bool {
+    guard case .unreachable = target.trouble else { return false }
+    if !alarms.isSet(.step) { alarms.set(.step, now + options.reconnectDeadline) }
+    return alarms.takeDue(.step, at: now)
   }
 
   /// Looks at the target now and then, and never keeps its monitor from the host program.
@@ -288,7 +331,7 @@ extension MigrationEngine {
 
   private var grantRequirements: Grant.Requirements {
     Grant.Requirements(
-      sourceCannotRun: source.status == .completed
+      sourceCannotRun: source.status == .completed && !sourceRanAgain
         || (source.isProvenDead && target.status == .completed),
       targetDisarmed: targetDisarmed,
       guestRan: guestRun.verdict == .ran,
@@ -306,8 +349,9 @@ extension MigrationEngine {
     case .never where Grant.isAllowed(grantRequirements):
       // The monitor was away when the grant was due.
       sendGrant(&effects)
-    case .unknown where target.isConnected && !grantConnectionIsUnbroken:
-      // A new negotiation proves that the old connection, and a grant on it, is gone.
+    case .unknown where target.isConnected:
+      // A new negotiation proves that the old connection, and a grant on it, is gone; on the same one
+      // an answer proves that the grant was carried out, or refused, before it.
       switch target.runState {
       case .paused, .inmigrate: sendGrant(&effects)
       default: break
@@ -326,7 +370,6 @@ extension MigrationEngine {
   /// The target has loaded and stands, for good: nobody but its owner may resume it (I8).
   private mutating func holdsPausedGuest(_ effects: inout [EngineEffect]) -> Bool {
     guard target.status == .completed || (provesLoad && grant.state == .never) else { return false }
-    if grant.state == .never { return true }
     if step == 0 {
       guard target.isConnected, !awaited.contains(.queryStatus, .target) else { return false }
       // RESUME comes before `completed`; asked after it, the answer is final.
@@ -335,10 +378,15 @@ extension MigrationEngine {
       poll(.queryStatus, .target, &effects)
       return false
     }
-    return target.runState == .paused
+    switch target.runState {
+    case nil, .inmigrate, .unrecognised: return false
+    case .running: return grant.state == .never
+    default: return true
+    }
   }
 
-  private func activationFailure() -> Failure? {
+  private mutating func activationFailure() -> Failure? {
+    if sourceRanAgain { return resumedElsewhere }
     if guestIsOff {
       return Failure(.guestOff, side: .source, text: "the guest powered off on its way")
     }
@@ -356,15 +404,25 @@ extension MigrationEngine {
         .targetGone, side: .target,
         text: "target's QEMU could not load the guest, or ended\(reason)")
     }
-    if target.isOutOfReach {
+    if target.isOutOfReach || grantIsUnansweredForGood() {
       return Failure(
         grant.mayHaveReached ? .outcomeUnknown : .monitorLost, side: .target,
         command: grant.mayHaveReached ? "cont" : nil,
-        text: "target's monitor did not come back; "
+        text: "target's monitor \(target.isOutOfReach ? "did not come back" : "does not answer"); "
           + (grant.mayHaveReached
             ? "whether 'cont' was carried out is unknown" : "it was not granted"))
     }
     return nil
+  }
+
+  /// Nothing was answered since the grant's own deadline passed.
+  private mutating func grantIsUnansweredForGood() -> Bool {
+    guard grant.state == .unknown, target.isConnected, target.runState == nil else {
+      alarms.clear(.step)
+      return false
+    }
+    if !alarms.isSet(.step) { alarms.set(.step, now + Self.stepLimit) }
+    return alarms.takeDue(.step, at: now)
   }
 
   /// The target's NBD server did not stop: an outside writer may reach its disks (I3).
@@ -429,8 +487,12 @@ extension MigrationEngine {
 
   /// A source is ended only when the guest is certain to be elsewhere.
   private var sourceIsToQuit: Bool {
-    guard options.sourceEnd == .quit, options.handOver != .external else { return false }
+    guard options.sourceEnd == .quit, options.handOver != .external, !sourceRanAgain else {
+      return false
+    }
     if grant.isConfirmed { return true }
+    // The target's copy is the only other one.
+    guard target.isConnected else { return false }
     if case .stood = guestRun.verdict { return true }
     return grant.state == .accepted
   }

@@ -32,6 +32,8 @@ public struct MigrationEngine: Sendable {
   var startRequested = false
   var cancelRequested = false
   var cancelSent = false
+  /// What became of it is unknown, and QEMU's status says that it was not carried out.
+  var cancelIsLost = false
   /// `stop` was sent to the target while it was `inmigrate`, and `inmigrate` was confirmed after it.
   var targetDisarmed = false
   /// `migrate` was written.
@@ -44,6 +46,9 @@ public struct MigrationEngine: Sendable {
   var undoReason: Failure?
   /// What became of `cont` on a source that takes the guest back.
   var sourceResumption = SourceResumption.notTried
+  /// The source ran again after its `completed`, and it was not we who resumed it: what the target has is
+  /// out of date from then on (I1).
+  var sourceRanAgain = false
   var standingWarned = false
   /// `query-status` was asked after the source's final status.
   var sourceRunStateIsFresh = false
@@ -65,11 +70,22 @@ public struct MigrationEngine: Sendable {
   /// The check in `pre-switchover` allowed the order with one round trip less.
   var usesFastOrder = false
   var preSwitchoverStep = 0
+  var continuation = Continuation.pending
   var modeChangeAsked = false
   var yankSent = false
   /// The mirrors that were told to end.
   var endingSince: [(index: Int, since: MonotonicInstant, way: MirrorEnding)] = []
   var lastMirrorPoll: MonotonicInstant?
+
+  /// What became of `migrate-continue`.
+  enum Continuation: Hashable, Sendable {
+    /// Not sent, on its way, or taken.
+    case pending
+    /// Its reply was lost, or it was refused: the source's status tells.
+    case doubtful
+    /// The source still waits for it.
+    case toBeRepeated
+  }
 
   enum SourceResumption: Hashable, Sendable {
     case notTried, sent, accepted, lost

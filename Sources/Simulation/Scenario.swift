@@ -185,6 +185,7 @@ extension Scenario {
     for _ in 0..<enabled {
       guard let kind = random.pick(FaultKind.allCases) else { continue }
       let repeats = random.chance(1, in: 5) ? 3 : 1
+      if kind == .hostHandsBack, random.chance(1, in: 2) { drawReasonToHandBack(&random) }
       for _ in 0..<repeats {
         // A host program takes ownership back where it is told that it may.
         let offset = Span.milliseconds(random.number(in: 0...5_000))
@@ -197,6 +198,14 @@ extension Scenario {
             bytes: Int(random.below(200))))
       }
     }
+  }
+
+  /// The target ends after ownership has moved to it.
+  private mutating func drawReasonToHandBack(_ random: inout RandomSource) {
+    options.handOver = .beforeResume
+    host.result = .done
+    faults.append(
+      Fault(.targetKilled, .phase(.activating, .microseconds(random.number(in: 0...20_000)))))
   }
 
   private static func drawTrigger(_ random: inout RandomSource) -> Fault.Trigger {

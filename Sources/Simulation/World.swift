@@ -139,13 +139,35 @@ public final class World {
 
   /// The happenings at which a fault can make a difference.
   private var steps: [Int] = []
+  private var distinctSteps: [Int] = []
+  private var lastView: View?
+
+  /// What can be told of a world from outside, without its bytes.
+  private struct View: Equatable {
+    var phase: MigrationPhase
+    var sourceRunState: QEMURunState
+    var targetRunState: QEMURunState
+    var sourceStatus: OutgoingMigration.Status
+    var targetStage: IncomingMigration.Stage
+    var targetIsArmed: Bool
+    var mirrors: Int
+    var connections: Int
+    var answer: HandOverResult?
+  }
 
   private func noteStep() {
     guard sessionEndedAt == nil, happenings > 0, !scenario.hasFaults else { return }
     switch next {
-    case .guestWrites, .heal, .fault: break
+    case .guestWrites, .heal, .fault: return
     default: steps.append(happenings)
     }
+    let view = View(
+      phase: lastPhase, sourceRunState: source.runState, targetRunState: target.runState,
+      sourceStatus: source.outgoing.status, targetStage: target.incoming.stage,
+      targetIsArmed: target.isArmed, mirrors: source.blocks.jobs.count,
+      connections: sessionStreams.count { $0 != nil }, answer: host.answer)
+    if view != lastView { distinctSteps.append(happenings) }
+    lastView = view
   }
 
   /// The happening that is due; the clock stands at its instant.
@@ -342,7 +364,7 @@ public final class World {
       conclusion: observer.conclusion,
       happenings: happenings, struck: struck, transitions: transitions,
       recoveryRules: recoveryRules, ambiguousPauses: observer.ambiguousPauses,
-      steps: steps, duration: now - start)
+      steps: steps, distinctSteps: distinctSteps, duration: now - start)
   }
 }
 
@@ -361,6 +383,8 @@ public struct RunReport: Sendable {
   public var ambiguousPauses: Int
   /// Of a world without faults: the happenings that a fault may precede.
   public var steps: [Int]
+  /// Those of them before which an observer could tell a difference.
+  public var distinctSteps: [Int]
   /// Simulated time.
   public var duration: Span
 }

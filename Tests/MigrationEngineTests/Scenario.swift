@@ -176,17 +176,41 @@ struct Scenario {
 
   func position(_ effect: EngineEffect) -> Int? { log.firstIndex(of: effect) }
 
-  /// The target's QEMU is gone, and the kernel says so.
+  /// A side's QEMU is gone, and the kernel says so.
   mutating func die(_ side: Side) {
-    feed(.monitorLost(side))
-    for entry in open where entry.side == side {
-      feed(.replied(side, entry.command, .lost, roundTrip: .zero))
-    }
-    open.removeAll { $0.side == side }
+    lose(side)
     feed(.processExited(side))
   }
 
+  /// A monitor's connection ends, and takes with it what was not answered.
+  mutating func lose(_ side: Side) {
+    feed(.monitorLost(side))
+    while let index = open.firstIndex(where: { $0.side == side }) {
+      let entry = open.remove(at: index)
+      feed(.replied(side, entry.command, .lost, roundTrip: .zero))
+    }
+  }
+
+  /// It is back, and answers with these.
+  mutating func comeBack(_ side: Side, _ state: RunState, _ status: MigrationStatus) {
+    if side == .source { sourceState = state } else { targetState = state }
+    feed(.monitorReady(side, release))
+    settle(except: Command.ofRecovery)
+    report(side, status)
+  }
+
+  mutating func report(_ side: Side, _ status: MigrationStatus) {
+    var report = MigrationReport()
+    report.status = status
+    reply(side, .queryMigrate, .answered(.migration(report)))
+  }
+
   mutating func pass(_ span: Span) { feed(.timePassed, after: span) }
+}
+
+extension Command {
+  /// What brings a pair to one owner: tests answer it themselves.
+  static let ofRecovery: [Command] = [.cont, .quit, .migrateCancel, .migrateContinue]
 }
 
 extension MigrationEngine: CustomTestStringConvertible {

@@ -17,6 +17,7 @@ struct SwitchoverScenarios {
     #expect(it.engine.owner == .unknown)
     it.event(.target, .resume)
     #expect(it.engine.owner == .target)
+    it.targetState = .running
     it.settle()
     it.reply(.source, .queryMigrate, .answered(.unreadable))
     it.reply(.source, .quit)
@@ -60,6 +61,7 @@ struct SwitchoverScenarios {
     it.settle()
     #expect(it.engine.phase == .transferring)
     it.sourceState = .postmigrate
+    it.targetState = .paused
     it.event(.source, .migration(.completed))
     it.event(.target, .migration(.completed))
     it.settle()
@@ -84,6 +86,7 @@ struct SwitchoverScenarios {
     it.event(.source, .migration(.active))
     #expect(it.engine.phase == .transferring)
     it.sourceState = .postmigrate
+    it.targetState = .paused
     it.event(.source, .migration(.completed))
     it.event(.target, .migration(.completed))
     for _ in 0..<5 {
