@@ -18,7 +18,7 @@ extension MigrationEngine {
 
   mutating func beginMirroring(_ effects: inout [EngineEffect]) {
     alarms.set(.step, now + Self.stepLimit)
-    alarms.set(.poll, now + Self.reportInterval)
+    alarms.set(.poll, nextReport)
     if let address = storage.listenAddress {
       ask(.nbdServerStart(address), .target, &effects)
     }
@@ -155,7 +155,7 @@ extension MigrationEngine {
       return .mirroring
     }
     if alarms.takeDue(.poll, at: now) {
-      alarms.set(.poll, now + Self.reportInterval)
+      alarms.set(.poll, nextReport)
       poll(.queryBlockJobs, .source, &effects)
       effects.append(.progressed)
     }

@@ -3,6 +3,8 @@
 extension MigrationEngine {
   /// From one progress report to the next; also the reconcile that a lost event cannot stall.
   static let reportInterval = Span.seconds(1)
+  /// Reports are asked for at whole multiples of this, so that many migrations wake their loop once.
+  static let reportGrid = Span.milliseconds(50)
   /// After this long without news in the blackout both sides are asked again.
   static let reconcileInterval = Span.seconds(2)
   /// After this long a standing guest is worth a warning.
@@ -14,8 +16,15 @@ extension MigrationEngine {
 
   // MARK: - Transferring
 
+  /// When the next report is due.
+  var nextReport: MonotonicInstant {
+    let due = now + Self.reportInterval
+    return MonotonicInstant(
+      nanoseconds: due.nanoseconds - due.nanoseconds % Self.reportGrid.nanoseconds)
+  }
+
   mutating func beginTransferring(_ effects: inout [EngineEffect]) {
-    alarms.set(.poll, now + Self.reportInterval)
+    alarms.set(.poll, nextReport)
     guard !migrateSent else { return }
     migrateSent = true
     ask(.migrate(uri: options.uri), .source, &effects)
@@ -36,7 +45,7 @@ extension MigrationEngine {
     }
     if cancelRequested { return .undoing }
     if alarms.takeDue(.poll, at: now) {
-      alarms.set(.poll, now + Self.reportInterval)
+      alarms.set(.poll, nextReport)
       poll(.queryMigrate, .source, &effects)
       if !mirrors.isEmpty { poll(.queryBlockJobs, .source, &effects) }
     }
@@ -429,19 +438,21 @@ extension MigrationEngine {
   // MARK: - Finishing
 
   private enum FinishingStep {
-    static let endingMirrors = 0
-    static let dismissing = 1
+    static let leavingAlone = 0
+    static let endingMirrors = 1
+    static let dismissing = 2
   }
 
-  /// How long the order of things may take once the guest runs.
+  /// How long both QEMUs are left alone once the guest runs: a command takes its QEMU's main loop, and
+  /// the guest's first instructions wait for that, or for the processor that the source's end takes.
+  static let firstInstructionsSpan = Span.milliseconds(20)
+  /// How long the order of things may take after that.
   static let finishingLimit = Span.seconds(10)
 
   mutating func beginFinishing(_ effects: inout [EngineEffect]) {
     if options.handOver == .external { effects.append(.attach(.target)) }
-    // QEMU's own figures of the migration, for the ledger.
-    poll(.queryMigrate, .source, &effects)
     if let failure = nbdFailure() { effects.append(.warn(failure.text)) }
-    alarms.set(.step, now + Self.finishingLimit)
+    alarms.set(.step, now + Self.firstInstructionsSpan)
   }
 
   /// The target gets its settings back; answers whether that is done, or cannot be done any more.
@@ -488,6 +499,14 @@ extension MigrationEngine {
 
   mutating func decideFinishing(_ effects: inout [EngineEffect]) -> MigrationPhase {
     let isOver = alarms.takeDue(.step, at: now)
+    if step == FinishingStep.leavingAlone {
+      guard isOver else { return .finishing }
+      step = FinishingStep.endingMirrors
+      alarms.set(.step, now + Self.finishingLimit)
+      // QEMU's own figures of the migration, for the ledger.
+      poll(.queryMigrate, .source, &effects)
+      return decideFinishing(&effects)
+    }
     let targetIsDone = dismissTarget(&effects)
     if step == FinishingStep.endingMirrors {
       let mayComeBack = !source.isConnected && !source.isOutOfReach && !source.isProvenDead

@@ -60,8 +60,18 @@ struct Scenario {
     feed(.replied(side, command, reply, roundTrip: .milliseconds(1)))
   }
 
-  /// Answers what any QEMU would answer at once, until nothing of it is open.
+  /// Answers what any QEMU would answer at once, until nothing of it is open; both are then no longer
+  /// left alone after the guest's start.
   mutating func settle(except skipped: [Command] = []) {
+    answer(except: skipped)
+    let rest = Span.milliseconds(20)
+    if engine.phase == .finishing, let next = engine.nextDeadline, next <= now + rest {
+      pass(rest)
+      answer(except: skipped)
+    }
+  }
+
+  private mutating func answer(except skipped: [Command]) {
     var rounds = 0
     while rounds < 200,
       let index = open.firstIndex(where: { entry in

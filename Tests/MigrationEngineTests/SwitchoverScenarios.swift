@@ -27,6 +27,23 @@ struct SwitchoverScenarios {
     #expect(it.engine.conclusion?.guest == .running)
   }
 
+  @Test(arguments: [HandOverMode.none, .beforeResume])
+  func bothAreLeftAloneWhileTheGuestBegins(handOver: HandOverMode) {
+    var it = Scenario.transferring(handOver)
+    it.completeOnSource()
+    it.feed(.handOverReported(.done))
+    it.event(.target, .migration(.completed))
+    it.event(.target, .resume)
+    it.reply(.target, .cont)
+    #expect(it.engine.owner == .target)
+    it.pass(.milliseconds(15))
+    #expect(it.open.isEmpty)
+    #expect(it.sent(.quit, to: .source) == 0)
+    it.pass(.milliseconds(5))
+    #expect(it.sent(.quit, to: .source) == 1)
+    #expect(it.open.contains { $0.side == .target })
+  }
+
   @Test func aCompletedThatOvertakesTheRunStateWaitsForIt() {
     var it = Scenario.transferring(.none)
     it.event(.source, .stop)
@@ -61,17 +78,27 @@ struct SwitchoverScenarios {
     it.feed(.startRequested)
     it.feed(.monitorReady(.source, it.release))
     it.feed(.monitorReady(.target, it.release))
+    // The source has said that it runs; the target is being disarmed.
     it.settle(except: [.stop])
     it.event(.source, .stop)
-    it.sourceState = .paused
+    it.sourceState = .guestPanicked
     it.settle()
     it.event(.source, .migration(.active))
+    #expect(it.engine.phase == .transferring)
     it.sourceState = .postmigrate
     it.targetState = .paused
     it.event(.source, .migration(.completed))
     it.event(.target, .migration(.completed))
-    it.settle()
+    for _ in 0..<5 {
+      it.pass(.seconds(3))
+      it.settle()
+    }
     #expect(it.sent(.cont, to: .target) == 0)
+    it.reply(.source, .quit)
+    it.feed(.monitorLost(.source))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    #expect(it.engine.conclusion?.end == .completed)
+    #expect(it.engine.conclusion?.guest == .paused)
   }
 
   @Test func anAlarmThatNobodyTookDoesNotKeepTheDriverAwake() {
