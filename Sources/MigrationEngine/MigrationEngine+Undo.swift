@@ -79,7 +79,7 @@ extension MigrationEngine {
         undoReason = nil
         return .switchingOver
       }
-      if awaited.contains(.queryMigrate, .source) { return .undoing }
+      if migrateSent, awaited.contains(.queryMigrate, .source) { return .undoing }
       noteWhySourceFailed()
       return advance(to: UndoStep.endingTarget, limit: Self.quitLimit, &effects)
     }
