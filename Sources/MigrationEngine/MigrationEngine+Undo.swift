@@ -64,6 +64,7 @@ extension MigrationEngine {
     }
     if source.isOutOfReach { return conclude(&effects) }
     if !source.isConnected {
+      endTargetInAbsence(&effects)
       // Where nothing was changed there is nothing to learn from it.
       let isNeeded = migrateSent || sourceSettings?.hasSomethingToRestore == true
       return isNeeded ? .undoing : conclude(&effects)
