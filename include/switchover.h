@@ -234,7 +234,7 @@ int swo_migration_set_name(swo_migration *migration, const char *name);
 int swo_migration_set_monitor(swo_migration *migration, int side, const char *address);
 
 /* One of swo_monitor_sharing, for a side's monitor. SHARED suits a source whose only monitor is used by
- * other programs. Others are let in within 100 ms while memory travels or mirrors are brought in sync, and
+ * other programs. Others are let in within 100 ms (and 250 ms after the last one left) while memory travels or mirrors are brought in sync, and
  * QEMU is slowed down for so long that it cannot reach the switchover meanwhile. With less than about 2 s
  * left to send, in the switchover and after it the monitor is kept; a warning tells of somebody who then
  * has waited for nearly 3 s. If others keep the monitor until the guest could be left standing, the

@@ -58,8 +58,8 @@ extension MigrationEngine {
     if side == .source, phase == .mirroring { poll(.queryStatus, side, &effects) }
     guard migrateSent else { return }
     // Events were lost while nobody was attached: ask for the level of everything once.
-    poll(.queryStatus, side, &effects)
     poll(.queryMigrate, side, &effects)
+    poll(.queryStatus, side, &effects)
   }
 
   // MARK: - Replies
@@ -149,7 +149,9 @@ extension MigrationEngine {
     progress.take(report)
     progress.downtimeLimitMilliseconds = UInt64(max(convergence.limitMilliseconds, 0))
     // One report a second, however often it is asked for the sake of others.
-    if phase == .transferring, let lastReport, now - lastReport < Self.leastReportInterval { return }
+    if phase == .transferring, let lastReport, now - lastReport < Self.leastReportInterval {
+      return
+    }
     lastReport = now
     effects.append(.progressed)
     guard phase == .transferring, report.status == .active,

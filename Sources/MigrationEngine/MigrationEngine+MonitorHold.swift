@@ -69,7 +69,8 @@ extension MigrationEngine {
     case .answered(.migration(let report)) where report.status == .active:
       guard let remaining = report.ramRemainingBytes else { return }
       hold.progressed(
-        remainingBytes: remaining, bytesPerSecond: report.rateMegabitsPerSecond.map { $0 * 125_000 },
+        remainingBytes: remaining,
+        bytesPerSecond: report.rateMegabitsPerSecond.map { $0 * 125_000 },
         at: now)
     case .refused where command == Self.bandwidthCommand(MonitorHold.slowBandwidth):
       hold.couldNotSlowDown()

@@ -57,7 +57,8 @@ extension MigrationEngine {
     if hold.isAwayForTooLong(at: now) {
       return Failure(
         .monitorBusy, side: .source,
-        text: "another client kept the source's monitor until the guest could have been left standing")
+        text:
+          "another client kept the source's monitor until the guest could have been left standing")
     }
     if alarms.takeDue(.transferLimit, at: now) {
       return Failure(

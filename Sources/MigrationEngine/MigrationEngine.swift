@@ -90,7 +90,9 @@ public struct MigrationEngine: Sendable {
   public var nextDeadline: MonotonicInstant? {
     if phase == .ended { return nil }
     let hold = options.sourceMonitorIsShared ? hold.nextInstant(after: now) : nil
-    guard let hold, let alarm = alarms.next(after: now) else { return hold ?? alarms.next(after: now) }
+    guard let hold, let alarm = alarms.next(after: now) else {
+      return hold ?? alarms.next(after: now)
+    }
     return min(hold, alarm)
   }
 

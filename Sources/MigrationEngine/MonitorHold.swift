@@ -8,13 +8,16 @@ struct MonitorHold: Sendable {
   static let lookInterval = Span.milliseconds(50)
   /// How often it is looked where nothing follows from it, or where nobody can tell.
   static let idleLookInterval = Span.milliseconds(500)
-  /// It is kept for so long after each attach, or the migration would starve.
-  static let leastHold = Span.milliseconds(100)
+  /// It is kept for so long after each attach, or the migration would starve: QEMU, which looks at its
+  /// bandwidth each 100 ms, was seen to send at full rate again 200 ms after it was raised.
+  static let leastHold = Span.milliseconds(250)
   /// How long it is kept where nobody can tell whether somebody waits.
   static let blindHold = Span.seconds(1)
   /// Who has waited for so long is let in even where the transfer may converge soon; with what that
-  /// takes it makes three seconds.
-  static let patience = Span.milliseconds(2_500)
+  /// takes it is less than three seconds.
+  static let patience = Span.seconds(2)
+  /// The same for those who have seen us go and come back, and may have waited all the time.
+  static let laterPatience = Span.milliseconds(700)
   /// Nearer to the switchover than this we stay.
   static let convergenceMargin = Span.seconds(2)
   /// `max-bandwidth` in our absence, bytes a second: QEMU then sends one buffer each 100 ms.
@@ -105,6 +108,7 @@ struct MonitorHold: Sendable {
   /// It was slowed down for somebody who had waited for long, though the transfer may converge soon.
   private var isForced = false
   private var wasForcedInVain = false
+  private var hasBeenForced = false
   private var hasWarned = false
 
   // MARK: - What is known
@@ -204,7 +208,8 @@ struct MonitorHold: Sendable {
   ) -> Act? {
     let isWanted =
       waiting.map { $0 > 0 && now >= since + Self.leastHold } ?? (now >= since + Self.blindHold)
-    let isOverdue = isWanted && now >= (waitingSince ?? since) + Self.patience
+    let patience = hasBeenForced ? Self.laterPatience : Self.patience
+    let isOverdue = isWanted && now >= (waitingSince ?? since) + patience
     switch terms {
     case .keep: break
     case .free where isWanted: return leave(until: nil, at: now)
@@ -282,6 +287,7 @@ struct MonitorHold: Sendable {
 
   private mutating func leave(until: MonotonicInstant?, at now: MonotonicInstant) -> Act {
     state = .away(since: now, until: until)
+    hasBeenForced = isForced
     hasWarned = false
     return .leave
   }

@@ -118,7 +118,7 @@ extension World {
       case .other(let index) = streams[first].client, source.outgoing.status == .active,
       let attached = sourceAttachedAt
     else { return }
-    let since = max(others.clients[index].queuedSince, attached + .milliseconds(100))
+    let since = max(others.clients[index].queuedSince, attached + .milliseconds(250))
     others.givenWay.append((now - since, source.outgoing.remaining))
   }
 

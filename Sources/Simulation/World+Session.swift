@@ -293,7 +293,9 @@ extension World {
             + "\(conclusion.failure?.text ?? "") next: \(conclusion.nextStep)"
         }
       }
-      observer.ended(session?.conclusion, source: source, target: target, struck: struck, at: now)
+      observer.ended(
+        session?.conclusion, source: source, target: target,
+        struck: struck + (others.hasKept ? [.strangerAtSource] : []), at: now)
     case .progressed, .warning, .log: break
     }
   }

@@ -31,18 +31,18 @@ struct MonitorHoldTests {
     Row("nobody waits", nil) { $0.waiting = 0 },
     Row("somebody waits, and much is left", .slowDown),
     Row("a command is on its way, which would be lost", nil) { $0.isIdle = false },
-    Row("it was attached a moment ago", nil) { $0.held = 99 },
-    Row("it was attached long enough ago", .slowDown) { $0.held = 100 },
+    Row("it was attached a moment ago", nil) { $0.held = 249 },
+    Row("it was attached long enough ago", .slowDown) { $0.held = 250 },
     // 100 MB/s for 2.3 s, and 2 MB/s for 35.3 s.
     Row("as much is left as we may leave with", .slowDown) { $0.remaining = 300_600_000 },
     Row("less is left", nil) { $0.remaining = 300_500_000 },
     Row("less is left, and somebody waits for long", .slowDown) {
       $0.remaining = 300_500_000
-      $0.waited = 2_500
+      $0.waited = 2_000
     },
     Row("so little is left that it may end by itself", .warnThatOthersWait) {
       $0.remaining = 70_000_000
-      $0.waited = 2_500
+      $0.waited = 2_000
     },
     Row("nothing was sent yet: the rate is not known", nil) { $0.rate = nil },
     Row("the limit is so high that QEMU may stop the guest at once", nil) {
@@ -64,7 +64,7 @@ struct MonitorHoldTests {
     Row("in the switchover", nil) { $0.terms = .keep },
     Row("in the switchover, and somebody waits for long", .warnThatOthersWait) {
       $0.terms = .keep
-      $0.waited = 2_500
+      $0.waited = 2_000
     },
     Row("nobody can tell who waits, and it is held for long", .slowDown) { $0.waiting = nil },
     Row("nobody can tell who waits", nil) {
@@ -88,7 +88,7 @@ struct MonitorHoldTests {
     hold.clientsWait(row.waiting, at: Self.start + .milliseconds(row.held))
     // What it looks at every now and then is taken first.
     if row.waiting == nil {
-      #expect(hold.next(row.terms, isIdle: row.isIdle, at: Self.start + .milliseconds(100)) != nil)
+      #expect(hold.next(row.terms, isIdle: row.isIdle, at: Self.start + .milliseconds(250)) != nil)
       hold.clientsWait(nil, at: Self.start + .milliseconds(row.held))
     } else {
       _ = hold.next(row.terms, isIdle: false, at: now)
@@ -141,7 +141,7 @@ struct MonitorHoldTests {
   }
 
   @Test func whoWaitsForLongIsLetInOnceQEMUIsKnownToBeSlow() {
-    var (hold, now) = waiting(100_000_000, 2_500)
+    var (hold, now) = waiting(100_000_000, 2_000)
     now = now + .milliseconds(2)
     hold.progressed(remainingBytes: 100_000_000, bytesPerSecond: 100e6, at: now)
     #expect(next(&hold, now) == nil)
@@ -152,7 +152,7 @@ struct MonitorHoldTests {
   }
 
   @Test func aQEMUThatDoesNotSlowDownIsNotLeft() {
-    var (hold, now) = waiting(100_000_000, 2_500)
+    var (hold, now) = waiting(100_000_000, 2_000)
     var acts: [MonitorHold.Act] = []
     for _ in 0..<40 {
       now = now + .milliseconds(50)

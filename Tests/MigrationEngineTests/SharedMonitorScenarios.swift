@@ -51,8 +51,8 @@ struct SharedMonitorScenarios {
 
   private func comeBack(_ it: inout Scenario, _ status: MigrationStatus = .active) {
     it.feed(.monitorReady(.source, it.release))
-    it.settle()
     it.reply(.source, .queryMigrate, report(1 << 30, status))
+    it.settle(except: [Self.full])
   }
 
   @Test func anExclusiveMonitorIsNeverLookedAt() {

@@ -53,7 +53,8 @@ extension RealQEMUs {
       situation.expectNothingLeftOn()
     }
 
-    @Test("one keeps it for 30 s: the guest does not stand for that", arguments: QEMUVersion.allCases)
+    @Test(
+      "one keeps it for 30 s: the guest does not stand for that", arguments: QEMUVersion.allCases)
     func keeper(version: QEMUVersion) throws {
       let situation = try Situation(version, Self.largeGuest)
       try fill(situation)

@@ -19,7 +19,7 @@ struct SharedMonitorTests {
     return scenario
   }
 
-  static let seeds: [UInt64] = Array(1...10)
+  static let seeds: [UInt64] = Array(1...4)
 
   @Test(
     "twenty clients are served, and the migration completes",

@@ -30,7 +30,9 @@ struct MigrationArguments: ParsableArguments {
       "A second monitor of the source, for out-of-band commands only.", valueName: "address"))
   var sourceOutOfBand: String?
 
-  @Flag(help: "Other programs use the source's monitor too: let them in as long as the guest allows it.")
+  @Flag(
+    help: "Other programs use the source's monitor too: let them in as long as the guest allows it."
+  )
   var sourceShared = false
 
   @Option(help: ArgumentHelp("What to call the guest in texts.", valueName: "name"))
