@@ -6,11 +6,20 @@ import Platform
 public enum MigrationSetupError: Error, Equatable, Sendable, CustomStringConvertible {
   case route(Side, RouteError)
   case journal(JournalError)
+  /// The file holds something that is no journal, or none that this version can judge.
+  case notAJournal(JournalRecordError, path: String)
+  /// It is the journal of a migration that nobody has settled.
+  case unsettledJournal(path: String)
 
   public var description: String {
     switch self {
     case .route(let side, let error): "the \(side)'s monitor cannot be reached: \(error)"
     case .journal(let error): error.description
+    case .notAJournal(let error, let path):
+      "\(path) is not overwritten: \(RecoveryJournalError.record(error))"
+    case .unsettledJournal(let path):
+      "\(path) is the journal of a migration that is not settled: 'switchover recover' it, or remove "
+        + "the file"
     }
   }
 }
@@ -38,17 +47,33 @@ public final class Migration: SessionMember<MigrationSession> {
       (.sourceMonitor, configuration.sourceMonitor), (.targetMonitor, configuration.targetMonitor),
       (.sourceOutOfBand, configuration.sourceOutOfBand),
     ])
-    let journal: JournalFile?
-    do throws(JournalError) {
-      journal = try journalPath.map { path throws(JournalError) in
-        try JournalFile(path: path, create: true)
-      }
-    } catch {
-      throw .journal(error)
+    let journal = try journalPath.map { path throws(MigrationSetupError) in
+      try Self.openJournal(at: path)
     }
     super.init(
       in: loop, session: MigrationSession(configuration: configuration), routes: routes,
       journal: journal)
+  }
+
+  /// What an earlier migration has left there is replaced only if nothing is left to recover.
+  private static func openJournal(at path: String) throws(MigrationSetupError) -> JournalFile {
+    let file: JournalFile
+    let bytes: [UInt8]
+    do throws(JournalError) {
+      file = try JournalFile(path: path, create: true)
+      bytes = try file.read(limit: JournalRecord.maximumBytes)
+    } catch {
+      throw .journal(error)
+    }
+    guard !bytes.isEmpty else { return file }
+    let record: JournalRecord
+    do throws(JournalRecordError) {
+      record = try JournalRecord.decode(bytes)
+    } catch {
+      throw .notAJournal(error, path: path)
+    }
+    guard record.isSettled else { throw .unsettledJournal(path: path) }
+    return file
   }
 
   // MARK: - What is known

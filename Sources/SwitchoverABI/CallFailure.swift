@@ -42,6 +42,8 @@ struct CallFailure: Error {
     case .route(_, let cause): self.init(CallFailure(cause).code, error.description)
     case .journal(.held): self.init(.SWO_E_BUSY, error.description)
     case .journal: self.init(.SWO_E_SYSTEM, error.description)
+    case .notAJournal: self.init(.SWO_E_PROTOCOL, error.description)
+    case .unsettledJournal: self.init(.SWO_E_STATE, error.description)
     }
   }
 }
