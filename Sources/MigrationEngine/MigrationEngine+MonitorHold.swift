@@ -25,8 +25,7 @@ extension MigrationEngine {
       case .leave:
         source.isConnected = false
         effects.append(.letGo(of: .source))
-        effects.append(.attach(.source))
-        return
+      case .comeBack: effects.append(.attach(.source))
       case .warnThatOthersWait:
         effects.append(
           .warn("others wait for the source's monitor, which the migration needs now"))

@@ -3,7 +3,8 @@
 /// QEMU serves one client a monitor, and the others give up after some five seconds. So whoever holds it
 /// looks at the listener's queue and gives way, wherever the guest cannot be left standing by that: before
 /// RAM travels at once; while RAM travels only after `max-bandwidth` has been lowered so far that the
-/// switchover cannot begin before we are back. We stand in the queue ourselves again at once.
+/// switchover cannot begin before we are back. We stand in the queue ourselves again when all who waited
+/// were served: the kernel lets a newcomer overtake those who wait in `connect` for room in it.
 struct MonitorHold: Sendable {
   static let lookInterval = Span.milliseconds(50)
   /// How often it is looked where nothing follows from it, or where nobody can tell.
@@ -30,6 +31,10 @@ struct MonitorHold: Sendable {
   static let leastAbsence = Span.seconds(35)
   /// The longest absence that is planned for.
   static let longestAbsence = Span.seconds(3600)
+  /// How often it is looked in our absence whether all were served.
+  static let absenceLookInterval = Span.milliseconds(10)
+  /// However many wait, we stand in the queue after this.
+  static let serviceLimit = Span.milliseconds(500)
   /// How long QEMU may take to notice that it was slowed down.
   static let slowingLimit = Span.seconds(1)
   /// After this long an absence is worth a warning.
@@ -68,8 +73,10 @@ struct MonitorHold: Sendable {
     /// Lower `max-bandwidth`, and ask for the progress after it.
     case slowDown
     case speedUp
-    /// Let go of the monitor, and stand in its queue.
+    /// Let go of the monitor.
     case leave
+    /// Stand in its queue again.
+    case comeBack
     /// Somebody has waited for long, and it is kept all the same.
     case warnThatOthersWait
     /// Somebody else keeps it for long.
@@ -96,6 +103,8 @@ struct MonitorHold: Sendable {
   }
 
   private var state: State?
+  /// We stand in the queue ourselves.
+  private var isComingBack = false
   /// nil: nobody can tell.
   private var waiting: Int? = 0
   private var waitingSince: MonotonicInstant?
@@ -131,7 +140,8 @@ struct MonitorHold: Sendable {
     switch state {
     case nil: return nil
     case .held: instants = [nextLook]
-    case .away(let since, let until): instants = [since + Self.absenceWarning, until]
+    case .away(let since, let until):
+      instants = [isComingBack ? nil : nextLook, since + Self.absenceWarning, until]
     }
     return instants.compactMap { $0 }.filter { $0 > now }.min()
   }
@@ -189,6 +199,7 @@ struct MonitorHold: Sendable {
     case nil:
       return nil
     case .away(let since, _):
+      if !isComingBack, let act = comeBack(since, at: now) { return act }
       guard !hasWarned, now >= since + Self.absenceWarning else { return nil }
       hasWarned = true
       return .warnThatOthersStay
@@ -201,6 +212,16 @@ struct MonitorHold: Sendable {
       guard isIdle else { return nil }
       return hold(terms, since: since, at: now)
     }
+  }
+
+  private mutating func comeBack(_ since: MonotonicInstant, at now: MonotonicInstant) -> Act? {
+    if waiting.map({ $0 == 0 }) ?? true || now >= since + Self.serviceLimit {
+      isComingBack = true
+      return .comeBack
+    }
+    guard let nextLook, now >= nextLook else { return nil }
+    self.nextLook = now + Self.absenceLookInterval
+    return .countWaiting
   }
 
   private mutating func hold(
@@ -287,6 +308,8 @@ struct MonitorHold: Sendable {
 
   private mutating func leave(until: MonotonicInstant?, at now: MonotonicInstant) -> Act {
     state = .away(since: now, until: until)
+    nextLook = now + Self.absenceLookInterval
+    isComingBack = false
     hasBeenForced = isForced
     hasWarned = false
     return .leave

@@ -45,8 +45,20 @@ struct SharedMonitorScenarios {
     it.reply(.source, .queryMigrate, report(1 << 30))
     it.reply(.source, Self.slow)
     it.reply(.source, .queryMigrate, report(1 << 30))
-    #expect(it.log.suffix(2) == [.letGo(of: .source), .attach(.source)])
+    comeAway(&it)
+  }
+
+  /// It is let go of; those who waited are served.
+  private func comeAway(_ it: inout Scenario) {
+    #expect(it.log.last == .letGo(of: .source))
     it.feed(.monitorLost(.source))
+    it.pass(.milliseconds(10))
+    #expect(it.log.last == .countWaiting(.source))
+    it.feed(.clientsWait(.source, 2))
+    #expect(it.log.last == .countWaiting(.source))
+    it.pass(.milliseconds(10))
+    it.feed(.clientsWait(.source, 0))
+    #expect(it.log.last == .attach(.source))
   }
 
   private func comeBack(_ it: inout Scenario, _ status: MigrationStatus = .active) {
@@ -186,6 +198,22 @@ struct SharedMonitorScenarios {
     #expect(it.engine.conclusion?.guest == .running)
   }
 
+  @Test func howeverManyComeWeStandInTheQueueInTheEnd() {
+    var it = transferring()
+    look(&it, 2)
+    it.reply(.source, .queryMigrate, report(1 << 30))
+    it.reply(.source, Self.slow)
+    it.reply(.source, .queryMigrate, report(1 << 30))
+    it.feed(.monitorLost(.source))
+    for _ in 0..<49 {
+      it.pass(.milliseconds(9))
+      it.feed(.clientsWait(.source, 2))
+      #expect(!it.log.contains(.attach(.source)))
+    }
+    it.pass(.milliseconds(20))
+    #expect(it.log.last == .attach(.source))
+  }
+
   @Test func aStrangerAtTheAddressIsNotWaitedFor() {
     var it = transferring()
     leave(&it)
@@ -221,8 +249,7 @@ struct SharedMonitorScenarios {
     it.settle()
     #expect(it.engine.phase == .mirroring)
     look(&it, 1)
-    #expect(it.log.suffix(2) == [.letGo(of: .source), .attach(.source)])
-    it.feed(.monitorLost(.source))
+    comeAway(&it)
     // It became ready, and its owner paused the guest: both events are lost.
     it.jobs = [
       BlockJobReport(id: MirrorNames.job(0), isReady: true, length: 64, offset: 64, status: "ready")
