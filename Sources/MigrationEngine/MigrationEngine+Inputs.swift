@@ -12,7 +12,10 @@ extension MigrationEngine {
     case .monitorLost(let side): monitorLost(side)
     case .monitorUnavailable(let side, let trouble):
       self[side].isConnected = false
+      if side == .source, waitsOn(trouble, &effects) { return }
       self[side].trouble = trouble
+    case .clientsWait(let side, let count):
+      if side == .source { hold.clientsWait(count, at: now) }
     case .processExited(let side): self[side].hasExited = true
     case .intentStored: intent = .stored
     case .intentNotStored(let text): intent = .failed(text)
@@ -47,6 +50,7 @@ extension MigrationEngine {
     _ side: Side, _ release: QEMURelease, _ effects: inout [EngineEffect]
   ) {
     if side == .target, grant.state != .never { grantConnectionIsUnbroken = false }
+    if side == .source { hold.attached(at: now) }
     self[side].isConnected = true
     self[side].trouble = nil
     // Its monitor is there after all.
@@ -57,8 +61,8 @@ extension MigrationEngine {
     // The preflight asks by itself.
     guard phase != .connecting, phase != .preflight else { return }
     // Events were lost while nobody was attached: ask for the level of everything once.
-    poll(.queryStatus, side, &effects)
     if migrateSent { poll(.queryMigrate, side, &effects) }
+    poll(.queryStatus, side, &effects)
     if side == .source, !mirrors.isEmpty { poll(.queryBlockJobs, side, &effects) }
   }
 
@@ -69,6 +73,7 @@ extension MigrationEngine {
     _ effects: inout [EngineEffect]
   ) {
     awaited.remove(command, side)
+    if side == .source { noteForHold(command, reply) }
     // What a connection took with it is said again on the next one.
     if reply == .lost, phase == .finishing || phase == .undoing { self[side].isDismissed = false }
     if case .answered(let answer) = reply {
@@ -161,6 +166,11 @@ extension MigrationEngine {
     if report.status == .preSwitchover, continuation == .doubtful { continuation = .toBeRepeated }
     progress.take(report)
     progress.downtimeLimitMilliseconds = UInt64(max(convergence.limitMilliseconds, 0))
+    // One report a second, however often it is asked for the sake of others.
+    if phase == .transferring, let lastReport, now - lastReport < Self.leastReportInterval {
+      return
+    }
+    lastReport = now
     effects.append(.progressed)
     guard phase == .transferring, report.status == .active,
       let remaining = report.ramRemainingBytes,

@@ -5,6 +5,7 @@ extension MigrationEngine {
   static let reportInterval = Span.seconds(1)
   /// Reports are asked for at whole multiples of this, so that many migrations wake their loop once.
   static let reportGrid = Span.milliseconds(50)
+  static let leastReportInterval = Span.milliseconds(900)
   /// After this long without news in the blackout both sides are asked again.
   static let reconcileInterval = Span.seconds(2)
   /// After this long a standing guest is worth a warning.
@@ -62,6 +63,12 @@ extension MigrationEngine {
       return Failure(.targetGone, side: .target, text: "target's QEMU ended during the transfer")
     }
     if source.isOutOfReach || target.isOutOfReach { return monitorFailure() }
+    if hold.isAwayForTooLong(at: now) {
+      return Failure(
+        .monitorBusy, side: .source,
+        text:
+          "another client kept the source's monitor until the guest could have been left standing")
+    }
     if alarms.takeDue(.transferLimit, at: now) {
       return Failure(
         .deadline, side: .source,

@@ -66,6 +66,7 @@ extension MigrationEngine {
     }
     if source.isOutOfReach { return conclude(&effects) }
     if !source.isConnected {
+      endTargetInAbsence(&effects)
       // Where nothing was changed there is nothing to learn from it.
       let isNeeded = migrateSent || sourceSettings?.hasSomethingToRestore == true
       return isNeeded ? .undoing : conclude(&effects)
@@ -107,6 +108,8 @@ extension MigrationEngine {
 
   /// After the STOP of the switchover nothing cancels (I4); the status then decides by itself.
   private var cancelIsSafe: Bool {
+    // After a reconnect what was known may be out of date.
+    if awaited.contains(.queryStatus, .source) { return false }
     if source.status == .preSwitchover { return !isContinued }
     switch source.runState {
     // After a reconnect it is not known before it has said it.
