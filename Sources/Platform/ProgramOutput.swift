@@ -62,7 +62,8 @@ public struct ProgramOutput {
     mutating func read() {
       while goesOn {
         var moved = Transfer.endOfStream
-        let piece = withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 1) { room -> [UInt8] in
+        let piece = withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 1) {
+          room -> [UInt8] in
           moved = (try? StreamSocket.receive(source, into: room)) ?? .endOfStream
           guard case .moved(let count) = moved else { return [] }
           return Array(room[..<count])

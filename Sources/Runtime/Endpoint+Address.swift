@@ -19,7 +19,8 @@ extension Endpoint {
       }
       self = .descriptor(value)
     } else {
-      throw AddressError("'\(address)' is no address: unix:/path, /path, tcp:host:port, fd:N or "
+      throw AddressError(
+        "'\(address)' is no address: unix:/path, /path, tcp:host:port, fd:N or "
           + "ssh://[user@]host[:port]/path")
     }
   }

@@ -48,7 +48,9 @@ final class LibraryCarrier: LoopMember, Carrier {
   func open() { connectNext(after: .notConnected) }
 
   func connect(_ stream: Stream, to path: String) {
-    guard isReady, let connection else { return stream.refuse(.other(text: "the ssh connection is lost")) }
+    guard isReady, let connection else {
+      return stream.refuse(.other(text: "the ssh connection is lost"))
+    }
     do throws(SSHError) {
       openings[try connection.openUnixSocket(path, at: Self.now)] = .stream(stream)
     } catch {

@@ -141,7 +141,9 @@ final class ProgramCarrier: LoopMember, Carrier {
       return
     }
     errorText += bytes
-    if errorText.count > Self.errorLimit { errorText.removeFirst(errorText.count - Self.errorLimit) }
+    if errorText.count > Self.errorLimit {
+      errorText.removeFirst(errorText.count - Self.errorLimit)
+    }
     guard isReady else { return }
     for line in SSHWords.lines(of: String(decoding: bytes, as: UTF8.self))
     where remarks < Self.remarkLimit {

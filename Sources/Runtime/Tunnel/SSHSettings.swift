@@ -111,7 +111,8 @@ struct SSHSettings {
   ) -> Result<LibraryWay, Obstacle> {
     for name in ["proxyjump", "proxycommand"] {
       if let value = answers.first(name), value != "none" {
-        return .failure(Obstacle(text: "the way leads through a proxy, which libssh2 does not know"))
+        return .failure(
+          Obstacle(text: "the way leads through a proxy, which libssh2 does not know"))
       }
     }
     let port = answers.first("port").flatMap(UInt16.init) ?? 22
@@ -125,7 +126,8 @@ struct SSHSettings {
         return .failure(Obstacle(text: "host '\(host)' could not be looked up: \(error)"))
       }
     }
-    let files = answers.words("userknownhostsfile") + answers.words("globalknownhostsfile")
+    let files = (answers.words("userknownhostsfile") + answers.words("globalknownhostsfile"))
+      .filter { $0 != "none" }
     let expansion = Expansion(host: host, user: user)
     var configuration = SSHConfiguration(
       host: host, port: port, user: user,

@@ -201,7 +201,7 @@ final class Tunnel: LoopMember, CarrierOwner {
     carrierSaid("monitor by \(control.name)", isWarning: false)
     if let bulk {
       let words = forwards.map(\.purpose.words).joined(separator: " and ")
-      carrierSaid("\(words) by \(bulk.name)", isWarning: false)
+      carrierSaid("\(words) by \(bulk.name), in \(directory.path)", isWarning: false)
     }
     wasOpen = true
     settle(.open)

@@ -1,0 +1,171 @@
+import CSwitchover
+import DemoGuest
+import Glibc
+import QEMUHarness
+import Testing
+
+extension RealQEMUs {
+  @Suite("A way by ssh that is lost")
+  struct TunnelLosses {
+    @Test("while memory travels leaves the guest on the source", arguments: carriers)
+    func inTransfer(carrier: swo_ssh_carrier) throws {
+      let situation = try TunnelSituation(.system72, Situation.busyGuest)
+      let migration = try situation.migration(carrier, .SWO_HAND_OVER_NONE, Situation.slow)
+      try situation.base.startTransfer(migration)
+      situation.relay.cut()
+      try expectSourceKeepsGuest(situation, migration)
+    }
+
+    @Test("with ssh killed leaves the guest on the source")
+    func programKilled() throws {
+      let situation = try TunnelSituation(.system72, Situation.busyGuest)
+      let migration = try situation.migration(
+        .SWO_SSH_SYSTEM, .SWO_HAND_OVER_NONE, Situation.slow)
+      try situation.base.startTransfer(migration)
+      let children = situation.sshChildren()
+      #expect(children.count == 1)
+      for child in children { kill(child, SIGKILL) }
+      try expectSourceKeepsGuest(situation, migration)
+    }
+
+    @Test("while a disk is copied leaves the guest on the source", arguments: carriers)
+    func inMirroring(carrier: swo_ssh_carrier) throws {
+      let situation = try TunnelSituation {
+        $0.common.guest.disks = GuestImage.DiskLoad(sectors: 500)
+        var disk = QEMUPair.DiskOptions()
+        disk.sectors = 64 << 11
+        $0.disks = [disk]
+      }
+      // Slow enough that the copy has not ended when it is cut.
+      situation.relay.change(.forward) { $0.bytesPerSecond = 4 << 20 }
+      let migration = try situation.migration(carrier) {
+        $0.nbd = "unix:\(situation.base.directory.file("nbd.sock"))"
+        $0.disks = [QEMUProcess.nodeName(disk: 0)]
+      }
+      try migration.start()
+      try migration.pump { $0.phase == .SWO_PHASE_MIRRORING || $0.isFinished }
+      let source = situation.base.source.monitor
+      try migration.pump {
+        let jobs = try source.execute("query-block-jobs").array ?? []
+        return $0.isFinished || jobs.contains { ($0["offset"]?.integer ?? 0) > 1 << 20 }
+      }
+      situation.relay.change(.forward) { $0.bytesPerSecond = nil }
+      situation.relay.cut()
+      try expectSourceKeepsGuest(situation, migration)
+      #expect(try source.execute("query-block-jobs").array == [])
+    }
+
+    @Test(
+      "while ownership is handed over comes back, and the target gets the guest",
+      arguments: carriers)
+    func inHandOver(carrier: swo_ssh_carrier) throws {
+      let situation = try TunnelSituation()
+      let migration = try situation.migration(carrier, .SWO_HAND_OVER_BEFORE_RESUME)
+      try migration.start()
+      try migration.pumpUntilHandOverIsWanted()
+      situation.relay.cut()
+      try migration.pump { !$0.warnings.isEmpty || $0.isFinished }
+      try migration.handedOver(.SWO_HAND_OVER_DONE)
+      situation.base.expect(try migration.finish(), .completed())
+      situation.base.expectGuestRuns(on: .target)
+      situation.expectNothingLeft(of: migration)
+    }
+
+    /// Nothing comes back any more, so that nobody knows whether the grant arrived.
+    private func grantInto(
+      _ situation: TunnelSituation, _ migration: MigrationUnderTest
+    ) throws {
+      try migration.start()
+      try migration.pumpUntilHandOverIsWanted()
+      situation.relay.change(.backward) { $0.isStalled = true }
+      try migration.handedOver(.SWO_HAND_OVER_DONE)
+      try migration.pump(untilPhase: .SWO_PHASE_ACTIVATING)
+      // It did arrive.
+      let target = situation.base.target.monitor
+      try migration.pump { _ in try target.runState() == "running" }
+      #expect(!migration.isFinished)
+    }
+
+    @Test("after the grant ends unknown where it does not come back", arguments: carriers)
+    func afterGrant(carrier: swo_ssh_carrier) throws {
+      let situation = try TunnelSituation()
+      let migration = try situation.migration(carrier, .SWO_HAND_OVER_BEFORE_RESUME) {
+        $0.reconnectLimit = 2000
+      }
+      try grantInto(situation, migration)
+      situation.relay.setRefusing(true)
+      situation.relay.cut()
+      let outcome = try migration.finish()
+      #expect(outcome.end == .SWO_END_UNKNOWN, "\(outcome)")
+      #expect(outcome.owner == .SWO_OWNER_UNKNOWN, "\(outcome)")
+      #expect(!outcome.nextStep.isEmpty)
+      situation.base.expectGuestRuns(on: .target)
+      situation.expectNothingLeft(of: migration)
+    }
+
+    @Test("after the grant is settled where it comes back", arguments: carriers)
+    func afterGrantReconnected(carrier: swo_ssh_carrier) throws {
+      let situation = try TunnelSituation()
+      let migration = try situation.migration(carrier, .SWO_HAND_OVER_BEFORE_RESUME)
+      try grantInto(situation, migration)
+      situation.relay.cut()
+      situation.relay.change(.backward) { $0.isStalled = false }
+      situation.base.expect(try migration.finish(), .completed())
+      situation.base.expectGuestRuns(on: .target)
+      situation.expectNothingLeft(of: migration)
+    }
+
+    @Test("by a server that stalls ends at the deadline", arguments: carriers)
+    func stalled(carrier: swo_ssh_carrier) throws {
+      let situation = try TunnelSituation(.system72, Situation.busyGuest)
+      let migration = try situation.migration(carrier) {
+        Situation.slow(&$0)
+        $0.transferDeadline = 5000
+        $0.reconnectLimit = 2000
+      }
+      try situation.base.startTransfer(migration)
+      situation.relay.setStalled(true)
+      let outcome = try migration.finish(upTo: .seconds(120))
+      #expect(
+        outcome.owner == .SWO_OWNER_SOURCE && outcome.guest == .SWO_GUEST_RUNNING, "\(outcome)")
+      situation.relay.setStalled(false)
+      situation.relay.cut()
+      situation.base.expectGuestRuns(on: .source)
+      situation.expectNothingLeft(of: migration)
+    }
+
+    @Test("by its user's end leaves nothing behind", arguments: carriers)
+    func freed(carrier: swo_ssh_carrier) throws {
+      let situation = try TunnelSituation(.system72, Situation.busyGuest)
+      var directories: [String] = []
+      do {
+        let migration = try situation.migration(carrier, .SWO_HAND_OVER_NONE, Situation.slow)
+        try situation.base.startTransfer(migration)
+        directories = migration.tunnelDirectories
+      }
+      #expect(!directories.isEmpty)
+      for directory in directories { #expect(access(directory, F_OK) != 0) }
+      #expect(situation.sshChildren() == [])
+      // What carried the memory is gone.
+      let source = situation.base.source.monitor
+      let deadline = MonotonicTime.now + .seconds(60)
+      while try source.migrationStatus() != "failed", .now < deadline {
+        _ = try? source.waitForEvent("MIGRATION", upTo: .milliseconds(100))
+      }
+      #expect(try source.migrationStatus() == "failed")
+      situation.base.expectGuestRuns(on: .source)
+    }
+
+    private func expectSourceKeepsGuest(
+      _ situation: TunnelSituation, _ migration: MigrationUnderTest
+    ) throws {
+      let outcome = try migration.finish(upTo: .seconds(120))
+      #expect(outcome.end == .SWO_END_FAILED, "\(outcome)")
+      #expect(
+        outcome.owner == .SWO_OWNER_SOURCE && outcome.guest == .SWO_GUEST_RUNNING, "\(outcome)")
+      situation.base.expectGuestRuns(on: .source)
+      situation.base.expectNothingLeftOn()
+      situation.expectNothingLeft(of: migration)
+    }
+  }
+}
