@@ -113,7 +113,9 @@ let package = Package(
         "Runtime", "MigrationEngine", "MigrationSession", "QMP", "Platform", "QEMUHarness",
       ]),
     .testTarget(name: "CLITests", dependencies: ["CLI", "DemoGuest", "CSwitchover"]),
-    .testTarget(name: "CLIRunTests", dependencies: ["CLI", "DemoGuest", "QEMUHarness"]),
+    .testTarget(
+      name: "CLIRunTests", dependencies: ["CLI", "DemoGuest", "QEMUHarness"],
+      exclude: ["Programs"]),
     .testTarget(
       name: "QEMUTests", dependencies: ["QEMUHarness", "CSwitchover", "SwitchoverABI"]),
   ],

@@ -337,8 +337,9 @@ int swo_migration_disk(
     uint64_t *total_out);
 
 /* A journal for swo_recovery_set_journal(), at this absolute path: the intent is durable there before anything is
- * changed, and the outcome after the end. Its folder must exist. Without a journal recovery has only what
- * both QEMUs say. Optional. */
+ * changed, and the outcome after the end. Its folder must exist. The start answers SWO_E_BUSY where a live
+ * process works with it, SWO_E_STATE where an earlier migration there is not settled, and SWO_E_PROTOCOL
+ * where the file is no journal. Without a journal recovery has only what both QEMUs say. Optional. */
 int swo_migration_set_journal(swo_migration *migration, const char *path);
 
 /* The time from `migrate` to the switchover after which the migration is cancelled, milliseconds;

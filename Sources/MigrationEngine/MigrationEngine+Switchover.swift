@@ -298,7 +298,7 @@ extension MigrationEngine {
       // The monitor was away when the grant was due.
       sendGrant(&effects)
     case .unknown where target.isConnected && !grantConnectionIsUnbroken:
-      // A new greeting proves that the old connection, and a grant on it, is gone.
+      // A new negotiation proves that the old connection, and a grant on it, is gone.
       switch target.runState {
       case .paused, .inmigrate: sendGrant(&effects)
       default: break

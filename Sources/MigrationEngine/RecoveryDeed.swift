@@ -25,13 +25,14 @@ extension RecoveryEngine {
   static let deedLimit = Span.seconds(60)
   /// How long a QEMU may take to end after `quit`.
   static let quitLimit = Span.seconds(15)
-  /// How long mirrors may take to end by force, with a yank in between.
+  /// How long mirrors may take to end, with a yank in between.
   static let mirrorLimit = Span.seconds(15)
   static let mirrorInterval = Span.milliseconds(50)
 
   func plan(for action: RecoveryAction) -> [RecoveryDeed] {
     switch action {
-    case .cancelMigration: return [.cancelMigration]
+    // A cancel ends the target's QEMU, and its NBD server with it: mirrors end before they break.
+    case .cancelMigration: return [.endMirrors(takenOverToo: false), .cancelMigration]
     case .resumeTarget:
       return mayHaveOutsideWriters ? [.stopOutsideWriters, .resumeTarget] : [.resumeTarget]
     case .endTargetThenResumeSource: return [.holdTarget, .quit(.target)]
@@ -77,6 +78,8 @@ extension RecoveryEngine {
           return
         }
       case .lookAgain:
+        // What changed before the deed was begun is no failed attempt.
+        if !deedIsBegun, let lastAct { attempts[lastAct, default: 1] -= 1 }
         plan = []
       case .failed(let text):
         fail(text, &effects)
@@ -226,7 +229,9 @@ extension RecoveryEngine {
   }
 
   private mutating func continueEndingMirrors(_ effects: inout [EngineEffect]) {
-    for command in mirrorEnding.nextCommands(source.jobs) { ask(command, .source, &effects) }
+    let commands = mirrorEnding.nextCommands(
+      source.jobs, guestStandsForGood: situation?.source == .completed, release: source.release)
+    for command in commands { ask(command, .source, &effects) }
     ask(.queryBlockJobs, .source, &effects)
   }
 
@@ -248,15 +253,20 @@ extension RecoveryEngine {
     return .pending
   }
 
-  /// Mirrors that do not end by force hang on their connection: break it.
+  /// Mirrors that do not end hang on their connection: break it. Out of band where that is possible, for
+  /// in band QEMU may not answer while it waits for that connection.
   private mutating func yankIfDue(_ effects: inout [EngineEffect]) {
-    guard alarms.takeDue(.yank, at: now), outOfBandIsReady else { return }
-    let nodes = mirrorEnding.nodes
+    guard alarms.takeDue(.yank, at: now) else { return }
+    let nodes = mirrorEnding.nodes(of: source.jobs)
     guard !nodes.isEmpty else { return }
     effects.append(
       .warn(
         "the mirrors do not end: breaking the NBD connections of \(nodes.joined(separator: ", "))"))
-    effects.append(.sendOutOfBand(.yank(nodes: nodes), to: .source))
+    if outOfBandIsReady {
+      effects.append(.sendOutOfBand(.yank(nodes: nodes), to: .source))
+    } else {
+      ask(.yank(nodes: nodes), .source, &effects)
+    }
   }
 
   private mutating func progressOfRestoring(
@@ -304,7 +314,11 @@ extension RecoveryDeed {
   }
 }
 
-/// The mirrors that recovery ends by force, and how far each has come.
+/// The mirrors that recovery ends, and how far each has come.
+///
+/// They are ended as the migration itself ends them: in sync where they are ready, by force only where
+/// the guest stands for good or the copy is made in the background, and else by breaking their
+/// connection. Forced under write load, a write-blocking mirror corrupts QEMU's heap.
 struct MirrorEnding: Sendable {
   private struct Mirror: Hashable {
     var jobID: String
@@ -314,7 +328,7 @@ struct MirrorEnding: Sendable {
   }
 
   private var mirrors: [Mirror] = []
-  private var cancelled: [String] = []
+  private var toldToEnd: [String] = []
   private var removed: [String] = []
 
   init() {}
@@ -337,7 +351,13 @@ struct MirrorEnding: Sendable {
 
   var isEmpty: Bool { mirrors.isEmpty }
   var names: String { mirrors.map(\.jobID).joined(separator: ", ") }
-  var nodes: [String] { mirrors.compactMap(\.node) }
+
+  /// The nodes of the mirrors that have not ended.
+  func nodes(of jobs: [BlockJobReport]?) -> [String] {
+    mirrors.filter { mirror in
+      jobs?.contains { $0.id == mirror.jobID && $0.status != "concluded" } ?? true
+    }.compactMap(\.node)
+  }
 
   /// Whether no job is left and no node of ours.
   func isOver(_ jobs: [BlockJobReport]?) -> Bool {
@@ -348,17 +368,26 @@ struct MirrorEnding: Sendable {
     }
   }
 
-  /// What each mirror needs next: to be cancelled, dismissed, or to lose its node.
-  mutating func nextCommands(_ jobs: [BlockJobReport]?) -> [Command] {
+  /// What each mirror needs next: to be told to end, to be dismissed, or to lose its node.
+  mutating func nextCommands(
+    _ jobs: [BlockJobReport]?, guestStandsForGood: Bool, release: QEMURelease?
+  ) -> [Command] {
     guard let jobs else { return [] }
+    // Ours copy in the background until they are ready, where QEMU can change that afterwards.
+    let copiesInBackground = release.map { $0 >= QEMURelease(8, 2) } ?? false
     var commands: [Command] = []
     for mirror in mirrors {
       if let job = jobs.first(where: { $0.id == mirror.jobID }) {
         if job.status == "concluded" {
           commands.append(.jobDismiss(job: mirror.jobID))
-        } else if !cancelled.contains(mirror.jobID) {
-          cancelled.append(mirror.jobID)
-          commands.append(.blockJobCancel(job: mirror.jobID, force: true))
+        } else if !toldToEnd.contains(mirror.jobID) {
+          toldToEnd.append(mirror.jobID)
+          if let node = mirror.node, !guestStandsForGood, !job.isReady, !copiesInBackground {
+            commands.append(.yank(nodes: [node]))
+          } else {
+            let isForced = guestStandsForGood || !job.isReady
+            commands.append(.blockJobCancel(job: mirror.jobID, force: isForced))
+          }
         }
       } else if mirror.removesNode, let node = mirror.node, !removed.contains(node) {
         removed.append(node)

@@ -44,8 +44,8 @@ public struct RecoveryEngine: Sendable {
   /// What the source's guest did while we saw the migration on its way.
   private var guestRunSeen: RecoverySituation.GuestRun?
   private var settleDeadline: MonotonicInstant?
-  private var attempts: [RecoveryAction: Int] = [:]
-  private var lastAct: RecoveryAction?
+  var attempts: [RecoveryAction: Int] = [:]
+  private(set) var lastAct: RecoveryAction?
   private var tidyAttempts = 0
 
   /// The deeds of the present action, or of tidying up, that are still to be done; the first is

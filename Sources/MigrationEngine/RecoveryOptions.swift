@@ -68,8 +68,7 @@ public struct RecoveryOptions: Sendable {
   public var isDryRun = false
   /// How long QEMU may take to decide by itself before a person is asked.
   public var settleLimit = Span.seconds(60)
-  /// How long mirrors may take to end before their connections are broken, where there is an
-  /// out-of-band monitor.
+  /// How long mirrors may take to end before their connections are broken.
   public var yankLimit = Span.seconds(2)
 
   public init() {}

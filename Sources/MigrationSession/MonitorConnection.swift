@@ -72,7 +72,7 @@ public struct MonitorConnection {
   ) {
     guard isClosed else { return }
     deadline = now + limit
-    begin(&effects)
+    begin(at: now, &effects)
   }
 
   /// Lets go of it: it is reported as lost, then its commands in flight, and nothing else follows.
@@ -169,7 +169,7 @@ public struct MonitorConnection {
     session.deadlineReached(nowNanoseconds: now.nanoseconds, notices: &notices)
     drain(at: now, effects: &effects, into: &out)
     if case .waiting(let instant) = state, instant <= now {
-      begin(&effects)
+      begin(at: now, &effects)
     }
     guard let deadline, deadline <= now, !isReady, !isClosed else { return }
     switch state {
@@ -193,10 +193,12 @@ public struct MonitorConnection {
 
   // MARK: - Private
 
-  private mutating func begin(_ effects: inout [Effect]) {
-    // QEMU may send the late reply to a lost connection on the next one: ids go on where it ended.
+  private mutating func begin(at now: MonotonicInstant, _ effects: inout [Effect]) {
+    // The instant tells this negotiation from that of every earlier client, also of one in another
+    // process. Commands have short ids, for QEMU takes its time with every byte.
     session = QMPSession(
-      wantsOutOfBand: wantsOutOfBand, firstID: hasBeenReady ? session.nextID : 0)
+      wantsOutOfBand: wantsOutOfBand, negotiationID: UInt64(clamping: now.nanoseconds),
+      firstCommandID: session.nextCommandID)
     metQueue = false
     state = .opening
     effects.append(.open(endpoint))

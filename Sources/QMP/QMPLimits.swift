@@ -17,11 +17,13 @@ public struct QMPLimits: Sendable {
   public var maximumAbandoned: Int
   /// Bytes of commands that wait to be written.
   public var maximumOutputBytes: Int
+  /// Bytes of messages ahead of the greeting, which were meant for an earlier client.
+  public var maximumEarlyBytes: Int
 
   public init(
     maximumLineBytes: Int = 16 << 20, maximumDepth: Int = 32, maximumValues: Int = 65_536,
     maximumPendingCommands: Int = 256, maximumAbandoned: Int = 1024,
-    maximumOutputBytes: Int = 16 << 20
+    maximumOutputBytes: Int = 16 << 20, maximumEarlyBytes: Int = 1 << 20
   ) {
     self.maximumLineBytes = maximumLineBytes
     self.maximumDepth = maximumDepth
@@ -29,6 +31,7 @@ public struct QMPLimits: Sendable {
     self.maximumPendingCommands = maximumPendingCommands
     self.maximumAbandoned = maximumAbandoned
     self.maximumOutputBytes = maximumOutputBytes
+    self.maximumEarlyBytes = maximumEarlyBytes
   }
 
   /// The limits for a monitor of QEMU.

@@ -23,12 +23,12 @@ public struct QMPSession {
     var heldBack: [UInt8]?
   }
 
-  /// The `id` of the session's own `qmp_capabilities`; commands count on from it.
+  /// The `id` of the session's own `qmp_capabilities`.
   private let negotiationID: UInt64
 
   public private(set) var state = State.awaitingGreeting
-  /// An id that this session has not used, for the session of the next connection.
-  public var nextID: UInt64 { lastID &+ 1 }
+  /// An id that no command of this session has, for the session of the next connection.
+  public var nextCommandID: UInt64 { lastID &+ 1 }
 
   /// Replies to commands that had timed out.
   public private(set) var lateReplies: UInt64 = 0
@@ -49,16 +49,27 @@ public struct QMPSession {
   private var abandoned: [QMPCommandID] = []
   private var output: [UInt8] = []
   private var heldBackBytes = 0
+  /// Bytes that came up to the greeting.
+  private var earlyBytes = 0
 
   /// A session at the very start of a stream.
   ///
-  /// `wantsOutOfBand` asks for out-of-band execution where the monitor offers it.
+  /// QEMU sends the reply to a command of a client that has gone, and events meant for it, to the next
+  /// client: ahead of the greeting, or behind it [measured on 7.2 and 10.0]. But it carries commands out
+  /// one after the other, so nothing of that client can follow the answer to this session's own
+  /// `qmp_capabilities`: a session that is ready hears only of itself, if it knows that answer.
   ///
-  /// - Parameter firstID: the id of the negotiation; commands count on from it. QEMU can send the late
-  ///   reply to a client that has gone to the next one, so each connection needs ids of its own.
-  public init(limits: QMPLimits = .standard, wantsOutOfBand: Bool, firstID: UInt64 = 0) {
-    negotiationID = firstID
-    lastID = firstID
+  /// - Parameters:
+  ///   - wantsOutOfBand: asks for out-of-band execution where the monitor offers it.
+  ///   - negotiationID: the `id` of `qmp_capabilities`; one that no earlier client of this monitor has
+  ///     used, whichever process it was in.
+  ///   - firstCommandID: the first command's `id`; the others count on from it.
+  public init(
+    limits: QMPLimits = .standard, wantsOutOfBand: Bool, negotiationID: UInt64 = 0,
+    firstCommandID: UInt64 = 1
+  ) {
+    self.negotiationID = negotiationID
+    lastID = firstCommandID &- 1
     self.limits = limits
     self.wantsOutOfBand = wantsOutOfBand
     reader = JSONReader(limits: limits)
@@ -68,7 +79,10 @@ public struct QMPSession {
   public mutating func received(_ bytes: UnsafeRawBufferPointer, notices: inout [QMPNotice]) {
     var position = 0
     while isUsable && position < bytes.count {
-      switch reader.next(in: bytes, at: &position) {
+      let start = position
+      let step = reader.next(in: bytes, at: &position)
+      if state == .awaitingGreeting { earlyBytes += position - start }
+      switch step {
       case .incomplete: return
       case .parsed(let message): interpret(JSONNode(message.root), notices: &notices)
       case .refused(let text): fail(text, notices: &notices)
@@ -198,14 +212,7 @@ extension QMPSession {
   }
 
   private mutating func interpret(_ message: JSONNode, notices: inout [QMPNotice]) {
-    if state == .awaitingGreeting {
-      // A reply to the client before us (seen on 7.2): it means nothing here.
-      if message.member("QMP") == nil, message.member("id") != nil {
-        unknownReplies += 1
-        return
-      }
-      return greeted(message.member("QMP"), notices: &notices)
-    }
+    if state == .awaitingGreeting { return interpretFirst(message, notices: &notices) }
     let result = message.member("return")
     let error = message.member("error")
     switch (message.member("event"), result, error) {
@@ -227,6 +234,21 @@ extension QMPSession {
       // Neither event nor reply, or several at once: nothing that this version can act on.
       unknownMessages += 1
     }
+  }
+
+  /// The greeting, or what was meant for the client before, which means nothing here: QEMU is asked
+  /// anew once the session is ready.
+  private mutating func interpretFirst(_ message: JSONNode, notices: inout [QMPNotice]) {
+    let isEvent = message.member("event")?.string != nil
+    let isReply = message.member("return") != nil || message.member("error")?.isObject == true
+    guard message.member("QMP") == nil, isEvent != isReply else {
+      return greeted(message.member("QMP"), notices: &notices)
+    }
+    guard earlyBytes <= limits.maximumEarlyBytes else {
+      return fail(
+        "no QMP greeting within \(limits.maximumEarlyBytes) bytes", notices: &notices)
+    }
+    if isReply { unknownReplies += 1 } else { unknownMessages += 1 }
   }
 
   private mutating func greeted(_ hello: JSONNode?, notices: inout [QMPNotice]) {

@@ -8,6 +8,10 @@ public enum MigrationSetupError: Error, Equatable, Sendable, CustomStringConvert
   /// Only the target may be on another host: QEMU's streams begin where the library runs.
   case sourceElsewhere
   case journal(JournalError)
+  /// The file holds something that is no journal, or none that this version can judge.
+  case notAJournal(JournalRecordError, path: String)
+  /// It is the journal of a migration that nobody has settled.
+  case unsettledJournal(path: String)
 
   public var description: String {
     switch self {
@@ -15,6 +19,11 @@ public enum MigrationSetupError: Error, Equatable, Sendable, CustomStringConvert
     case .sourceElsewhere:
       "the source's monitor is an ssh address: the library runs on the source's host"
     case .journal(let error): error.description
+    case .notAJournal(let error, let path):
+      "\(path) is not overwritten: \(RecoveryJournalError.record(error))"
+    case .unsettledJournal(let path):
+      "\(path) is the journal of a migration that is not settled: 'switchover recover' it, or remove "
+        + "the file"
     }
   }
 }
@@ -39,6 +48,9 @@ public final class Migration: SessionMember<MigrationSession> {
       MonotonicClock.now / 1_000 - WallClock.nowMicroseconds
     configuration.machine = MachineIdentity.current
     let forwards = try Self.forwards(configuration)
+    let journal = try journalPath.map { path throws(MigrationSetupError) in
+      try Self.openJournal(at: path)
+    }
     let routes = try Route.all(
       to: [
         (.sourceMonitor, configuration.sourceMonitor),
@@ -46,15 +58,6 @@ public final class Migration: SessionMember<MigrationSession> {
         (.sourceOutOfBand, configuration.sourceOutOfBand),
       ], in: loop, forwards: forwards)
     if let tunnel = routes[.targetMonitor]?.tunnel { Self.use(tunnel, &configuration) }
-    let journal: JournalFile?
-    do throws(JournalError) {
-      journal = try journalPath.map { path throws(JournalError) in
-        try JournalFile(path: path, create: true)
-      }
-    } catch {
-      for route in routes.values { route.tunnel?.close() }
-      throw .journal(error)
-    }
     super.init(
       in: loop, session: MigrationSession(configuration: configuration), routes: routes,
       journal: journal)
@@ -91,6 +94,27 @@ public final class Migration: SessionMember<MigrationSession> {
     if let path = tunnel.localPath(.storage) {
       configuration.options.storage.address = .unix(path: path)
     }
+  }
+
+  /// What an earlier migration has left there is replaced only if nothing is left to recover.
+  private static func openJournal(at path: String) throws(MigrationSetupError) -> JournalFile {
+    let file: JournalFile
+    let bytes: [UInt8]
+    do throws(JournalError) {
+      file = try JournalFile(path: path, create: true)
+      bytes = try file.read(limit: JournalRecord.maximumBytes)
+    } catch {
+      throw .journal(error)
+    }
+    guard !bytes.isEmpty else { return file }
+    let record: JournalRecord
+    do throws(JournalRecordError) {
+      record = try JournalRecord.decode(bytes)
+    } catch {
+      throw .notAJournal(error, path: path)
+    }
+    guard record.isSettled else { throw .unsettledJournal(path: path) }
+    return file
   }
 
   // MARK: - What is known

@@ -44,6 +44,8 @@ struct CallFailure: Error {
     case .sourceElsewhere: self = .invalid(error.description)
     case .journal(.held): self.init(.SWO_E_BUSY, error.description)
     case .journal: self.init(.SWO_E_SYSTEM, error.description)
+    case .notAJournal: self.init(.SWO_E_PROTOCOL, error.description)
+    case .unsettledJournal: self.init(.SWO_E_STATE, error.description)
     }
   }
 }

@@ -4,31 +4,6 @@ import Testing
 
 @Suite("switchover recover", .serialized)
 struct RecoverTests {
-  @Test(
-    "wherever the program is killed, one guest runs after the recovery",
-    arguments: [0, 40, 80, 110, 130, 150, 170, 200, 230, 270, 330, 400])
-  func killed(afterMilliseconds delay: Int) throws {
-    let pair = try QEMUPair(delay % 20 == 0 ? .init(.backports100) : .init())
-    let run = try CommandRun(pair.migration)
-    // The journal is written before anything is changed.
-    #expect(
-      run.wait { _ in FileManager.default.contents(atPath: pair.journal)?.isEmpty == false })
-    Thread.sleep(forTimeInterval: Double(delay) / 1000)
-    run.send(SIGKILL)
-    _ = run.waitForExit()
-    let recovery = try CommandRun(["recover", pair.journal, "--json"])
-    #expect(recovery.waitForExit() == 0, "\(recovery.output)\(recovery.errors)")
-    let end = try #require(try recovery.objects().last)
-    let owner = try #require(end["owner"] as? String)
-    #expect(end["guest"] as? String == "running", "\(end)")
-    #expect(pair.ticks.isTicking(owner == "source" ? .source : .target), "\(end)")
-    try pair.ticks.assertSilent(owner == "source" ? .target : .source)
-    // Once more finds nothing to do.
-    let again = try CommandRun(["recover", pair.journal])
-    #expect(again.waitForExit() == 0)
-    #expect(again.output.contains("the journal has the end of this migration"), "\(again.output)")
-  }
-
   @Test("a hand-over that nobody finished is settled by the operator's word")
   func handOver() throws {
     let pair = try QEMUPair()
@@ -84,6 +59,92 @@ struct RecoverTests {
     #expect(pair.ticks.isTicking(.target))
     #expect(
       try String(contentsOfFile: log, encoding: .utf8) == "source \(pair.source.monitorPaths[0])\n")
+  }
+
+  /// A source that is gone, and a loaded target: only a proof that the source is dead is missing.
+  private func pairWithoutSource() throws -> (pair: QEMUPair, arguments: [String]) {
+    let pair = try QEMUPair()
+    let migration = try CommandRun(pair.migration + ["--source-end", "keep"])
+    #expect(migration.waitForExit() == 0)
+    _ = try pair.target.monitor.execute("stop")
+    pair.source.close()
+    let words = [
+      "recover", "--source", pair.source.monitorPaths[0], "--target",
+      pair.target.monitorPaths[0], "--ownership", "none", "--guest-ran", "yes",
+    ]
+    return (pair, words)
+  }
+
+  @Test("a fence command that takes too long proves nothing, and is ended with its children")
+  func fenceTimeout() throws {
+    let (pair, arguments) = try pairWithoutSource()
+    let started = pair.directory.file("started")
+    let run = try CommandRun(
+      arguments + [
+        "--fence-timeout", "300ms", "--fence-command",
+        "trap : TERM; sleep 600 & echo $! > '\(started)'; while :; do wait; done",
+      ])
+    #expect(run.waitForExit() == 13, "\(run.output)\(run.errors)")
+    #expect(
+      run.errors.contains(
+        "warning: the source is not proven dead: the command had not ended after 300 ms"),
+      "\(run.errors)")
+    #expect(try pair.target.monitor.runState() == "paused")
+    let text = try String(contentsOfFile: started, encoding: .utf8)
+    let child = try #require(pid_t(text.trimmingCharacters(in: .whitespacesAndNewlines)))
+    let limit = MonotonicTime.now + CommandRun.limit
+    while kill(child, 0) == 0, MonotonicTime.now < limit { usleep(10_000) }
+    #expect(kill(child, 0) != 0)
+  }
+
+  @Test("a program with plain words is the fence command without a shell")
+  func fenceProgram() throws {
+    let (pair, arguments) = try pairWithoutSource()
+    let program = pair.directory.file("fence")
+    let script = """
+      #!/bin/sh
+      echo "$0 $1 $2 $SWO_SIDE $(cat /proc/$PPID/comm)" >"$0.log"
+
+      """
+    #expect(
+      FileManager.default.createFile(
+        atPath: program, contents: Data(script.utf8), attributes: [.posixPermissions: 0o700]))
+    let run = try CommandRun(arguments + ["--fence-command", "\(program) node-1  off"])
+    #expect(run.waitForExit() == 0, "\(run.output)\(run.errors)")
+    #expect(
+      try String(contentsOfFile: program + ".log", encoding: .utf8)
+        == "\(program) node-1 off source switchover-cli\n")
+    #expect(pair.ticks.isTicking(.target))
+  }
+
+  @Test("a migration that ends without an owner goes on to fence and recover")
+  func fenceAfterMigration() throws {
+    let pair = try QEMUPair()
+    let relay = try Relay(
+      listeningOn: .unix(pair.directory.file("relay.sock")),
+      forwardingTo: .unix(pair.target.monitorPaths[0]))
+    let (asked, go, fenced) = (
+      pair.directory.file("asked"), pair.directory.file("go"), pair.directory.file("fenced")
+    )
+    let handOver = "touch '\(asked)'; while [ ! -e '\(go)' ]; do sleep 0.05; done; exit 5"
+    let run = try CommandRun([
+      "migrate", "--source", pair.source.monitorPaths[0], "--target",
+      pair.directory.file("relay.sock"), "--uri", pair.migrationAddress, "--journal", pair.journal,
+      "--hand-over-command", handOver,
+      "--fence-command", "kill -9 \(pair.target.pid) && echo \"$SWO_SIDE\" >>'\(fenced)'",
+    ])
+    #expect(run.wait { _ in FileManager.default.fileExists(atPath: asked) }, "\(run.errors)")
+    relay.close()
+    #expect(FileManager.default.createFile(atPath: go, contents: nil))
+    #expect(run.waitForExit() == 12, "\(run.output)\(run.errors)")
+    #expect(try String(contentsOfFile: fenced, encoding: .utf8) == "target\n")
+    #expect(pair.target.waitForExit() != nil)
+    try pair.ticks.assertSilentOnBothSides()
+    let recovery = try CommandRun([
+      "recover", pair.journal, "--fenced", "target", "--ownership", "source", "--target-never-ran",
+    ])
+    #expect(recovery.waitForExit() == 0, "\(recovery.output)\(recovery.errors)")
+    #expect(pair.ticks.isTicking(.source))
   }
 
   @Test("journals are listed by what is left to do about them")

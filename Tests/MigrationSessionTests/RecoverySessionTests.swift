@@ -316,6 +316,41 @@ struct RecoverySessionTests {
     #expect(it.target.commands.contains("stop"))
   }
 
+  /// Ended by force under the guest's writes, a write-blocking mirror takes QEMU down.
+  @Test(
+    "mirrors end before the transfer is cancelled, and not by force where the guest may write",
+    arguments: [
+      ("ready", (7, 2), "block-job-cancel", false), ("ready", (10, 0), "block-job-cancel", false),
+      ("running", (7, 2), "yank", nil), ("running", (10, 0), "block-job-cancel", true),
+    ])
+  func mirrorsOfAnAbandonedTransferEnd(
+    status: String, version: (Int, Int), command: String, force: Bool?
+  ) throws {
+    let mirror = JournalRecord.Mirror(
+      device: "d0", jobID: "swo-mirror0", node: "swo-nbd0", isOurs: true)
+    var it = Self.pair(Self.record(.none, mirrors: [mirror]))
+    it.source.version = version
+    it.source.runState = "running"
+    it.source.status = "active"
+    it.target.runState = "inmigrate"
+    it.target.status = "active"
+    it.source.jobs = ["swo-mirror0": status]
+    it.source.reactions[command] = { $0.source.jobs["swo-mirror0"] = "concluded" }
+    it.source.reactions["job-dismiss"] = { $0.source.jobs = [:] }
+    it.source.reactions["migrate_cancel"] = {
+      $0.source.status = "cancelled"
+      $0.die(.target)
+    }
+    it.run()
+    #expect(try conclusion(of: it).owner == .source)
+    let commands = it.source.commands
+    let steps = commands.filter {
+      [command, "job-dismiss", "blockdev-del", "migrate_cancel"].contains($0)
+    }
+    #expect(steps.prefix(4) == [command, "job-dismiss", "blockdev-del", "migrate_cancel"])
+    #expect(it.source.arguments["block-job-cancel"]?["force"] == force.map { .bool($0) })
+  }
+
   @Test func aGuestThatWaitsInPreSwitchoverGoesOn() throws {
     var it = Self.pair(Self.record(.beforeResume))
     it.source.runState = "finish-migrate"

@@ -8,6 +8,8 @@ struct ScriptedPair<Session: DrivenSession> {
   /// One QEMU: what it answers, and what it was told.
   struct QEMU {
     var isThere = true
+    /// Major and minor number.
+    var version = (7, 2)
     /// Another client holds its monitor: it takes connections and says nothing.
     var isSilent = false
     /// Who answers, as the kernel names it.
@@ -137,9 +139,10 @@ struct ScriptedPair<Session: DrivenSession> {
     open.insert(stream)
     inputs.append(.streamOpened(stream, peer: self[stream.side].process))
     if self[stream.side].isSilent { return }
+    let (major, minor) = self[stream.side].version
     send(
-      #"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "#
-        + #""capabilities": ["oob"]}}"#, on: stream)
+      #"{"QMP": {"version": {"qemu": {"micro": 22, "minor": \#(minor), "major": \#(major)}, "#
+        + #""package": ""}, "capabilities": ["oob"]}}"#, on: stream)
   }
 
   private mutating func send(_ line: String, on stream: StreamID) {
@@ -185,8 +188,8 @@ struct ScriptedPair<Session: DrivenSession> {
     case "query-migrate": return qemu.status.map { #"{"status": "\#($0)"}"# } ?? "{}"
     case "query-block-jobs":
       let jobs = qemu.jobs.sorted { $0.key < $1.key }.map { id, status in
-        #"{"device": "\#(id)", "type": "mirror", "len": 8, "offset": 8, "ready": true, "#
-          + #""status": "\#(status)"}"#
+        #"{"device": "\#(id)", "type": "mirror", "len": 8, "offset": 8, "#
+          + #""ready": \#(status != "running"), "status": "\#(status)"}"#
       }
       return "[\(jobs.joined(separator: ", "))]"
     default: return "{}"

@@ -10,8 +10,11 @@ struct Conversation {
   var session: QMPSession
   var notices: [QMPNotice] = []
 
-  init(limits: QMPLimits = .standard, wantsOutOfBand: Bool = false) {
-    session = QMPSession(limits: limits, wantsOutOfBand: wantsOutOfBand)
+  init(
+    limits: QMPLimits = .standard, wantsOutOfBand: Bool = false, negotiationID: UInt64 = 0
+  ) {
+    session = QMPSession(
+      limits: limits, wantsOutOfBand: wantsOutOfBand, negotiationID: negotiationID)
   }
 
   /// A conversation that has come as far as `ready`, with nothing left to look at.

@@ -49,8 +49,10 @@ import Testing
   }
 
   static let notGreetings: [(String, String)] = [
-    (#"{"return":{}}"#, "the first message is no QMP greeting"),
-    (#"{"event":"STOP"}"#, "the first message is no QMP greeting"),
+    (#"{"event":1}"#, "the first message is no QMP greeting"),
+    (#"{"error":"no"}"#, "the first message is no QMP greeting"),
+    (#"{"event":"STOP","return":{}}"#, "the first message is no QMP greeting"),
+    (#"{"id":7}"#, "the first message is no QMP greeting"),
     ("{}", "the first message is no QMP greeting"),
     (#"{"QMP":1}"#, "the first message is no QMP greeting"),
     (#"{"QMP":null}"#, "the first message is no QMP greeting"),

@@ -50,7 +50,7 @@ extension RuntimeTests {
         ])
       #expect(
         monitor.received.map { String(decoding: JSONText.encode($0), as: UTF8.self) } == [
-          #"{"execute":"qmp_capabilities","id":0}"#,
+          #"{"execute":"qmp_capabilities","id":\#(monitor.negotiationID)}"#,
           #"{"execute":"ask","arguments":{"a":1},"id":\#(first)}"#,
           #"{"execute":"fail","id":\#(second)}"#,
         ])
@@ -162,13 +162,12 @@ extension RuntimeTests {
       var pair: [Int32] = [-1, -1]
       try #require(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0)
       defer { close(pair[1]) }
-      let text = ScriptedMonitor.greeting + "\n" + #"{"return":{},"id":0}"# + "\n"
-      _ = write(pair[1], text, text.utf8.count)
       let loop = try Loop()
       let client = try QMPClient(
         in: loop, endpoint: .descriptor(pair[0]), wantsOutOfBand: false, within: .seconds(20),
         announces: true)
       close(pair[0])
+      try negotiate(on: pair[1], in: loop)
       #expect(try loop.wait { client.isReady })
     }
 
@@ -176,12 +175,11 @@ extension RuntimeTests {
       var pair: [Int32] = [-1, -1]
       try #require(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0)
       defer { for number in pair { close(number) } }
-      let text = ScriptedMonitor.greeting + "\n" + #"{"return":{},"id":0}"# + "\n"
-      _ = write(pair[1], text, text.utf8.count)
       let loop = try Loop()
       let client = try QMPClient(
         in: loop, endpoint: .descriptor(pair[0]), wantsOutOfBand: false, within: .seconds(20),
         announces: false)
+      try negotiate(on: pair[1], in: loop)
       #expect(try loop.wait { client.isReady })
       let padding = JSONValue.string(String(repeating: "p", count: 1 << 20))
       var count = 0
@@ -249,12 +247,7 @@ extension RuntimeTests {
       let client = try QMPClient(
         in: loop, endpoint: .descriptor(pair[0]), wantsOutOfBand: false, within: .seconds(20),
         announces: true)
-      let text = ScriptedMonitor.greeting + "\n" + #"{"return":{},"id":0}"# + "\n"
-      for byte in text.utf8 {
-        var byte = byte
-        #expect(write(pair[1], &byte, 1) == 1)
-        _ = try loop.dispatch(timeoutMilliseconds: 20_000)
-      }
+      try negotiate(on: pair[1], in: loop, bytesAtOnce: 1)
       #expect(client.isReady)
     }
 

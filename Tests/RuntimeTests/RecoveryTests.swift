@@ -61,6 +61,45 @@ extension RuntimeTests {
       #expect(pair.ticks.isTicking(.target))
     }
 
+    /// By number, start time, boot and pid namespace: what differs in one of them proves nothing.
+    @Test func onlyTheVeryProcessOfTheJournalIsProvenDead() throws {
+      let directory = try TestDirectory()
+      let child = try QEMUHarness.ChildProcess(
+        "/bin/sleep", ["600"], standardErrorPath: "/dev/null")
+      let startTime = try Self.startTime(of: child.pid)
+      func isProvenDead(_ start: UInt64, machine: String? = MachineIdentity.current) throws -> Bool
+      {
+        var qemu = JournalRecord.QEMU(monitor: "unix:/none.qmp")
+        qemu.process = PeerProcess(pid: child.pid, startTime: start)
+        let record = JournalRecord(
+          name: "", source: qemu, target: JournalRecord.QEMU(monitor: "unix:/none.qmp"),
+          handOver: .none, sourceEnd: .keep, runState: "running", machine: machine)
+        let path = directory.file(UUID().uuidString)
+        try JournalFile(path: path, create: true).replace(with: record.encoded)
+        let journal = try RecoveryJournal(path: path)
+        #expect(!journal.processHasEnded(.target))
+        return journal.processHasEnded(.source)
+      }
+      #expect(try !isProvenDead(startTime))
+      // The number is another process's now: whether the first has ended is not looked at further.
+      #expect(try !isProvenDead(startTime - 1))
+      #expect(try !isProvenDead(startTime + 1))
+      child.kill(signal: SIGKILL)
+      #expect(child.waitForExit(upTo: .seconds(60)) != nil)
+      #expect(try isProvenDead(startTime))
+      // The same number on another machine, after another boot, or in another container.
+      let here = try #require(MachineIdentity.current)
+      for other in [nil, "", here + "1", "another-boot/" + here] {
+        #expect(try !isProvenDead(startTime, machine: other))
+      }
+    }
+
+    private static func startTime(of pid: pid_t) throws -> UInt64 {
+      let line = try String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)
+      let fields = line.split(separator: ")").last?.split(separator: " ") ?? []
+      return try #require(fields.count > 19 ? UInt64(fields[19]) : nil)
+    }
+
     @Test func aKilledTargetGivesTheGuestBackWhereItNeverRan() throws {
       let pair = try QEMUPair()
       let journal = pair.directory.file("journal")
@@ -104,10 +143,10 @@ extension RuntimeTests {
       _ = try RecoveryJournal(path: journal)
     }
 
-    /// What recovery rests on: once a monitor has greeted, nothing that another client sent before is
-    /// still carried out.
-    @Test("a greeting proves that no old command can arrive", arguments: QEMUVersion.allCases)
-    func theGreetingIsABarrier(version: QEMUVersion) throws {
+    /// What recovery rests on: once a monitor has answered the negotiation, nothing that another client
+    /// sent before is still carried out.
+    @Test("a negotiation proves that no old command can arrive", arguments: QEMUVersion.allCases)
+    func theNegotiationIsABarrier(version: QEMUVersion) throws {
       var options = QEMUPair.Options(version)
       options.sourceStartsPaused = true
       let pair = try QEMUPair(options)

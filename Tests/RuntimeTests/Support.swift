@@ -66,6 +66,8 @@ final class ScriptedMonitor: @unchecked Sendable {
 
   /// What clients have sent, one value a line.
   var received: [JSONValue] { lock.withLock { lines } }
+  /// The `id` of the first client's `qmp_capabilities`.
+  var negotiationID: UInt64 { received.first?["id"]?.uint64 ?? 0 }
   /// How often a client has left.
   var departures: Int { lock.withLock { clientsLeft } }
 
@@ -114,7 +116,8 @@ final class ScriptedMonitor: @unchecked Sendable {
         lock.withLock { lines.append(value) }
         let command = (value["execute"] ?? value["exec-oob"])?.string ?? ""
         let id = value["id"]?.uint64 ?? 0
-        let answers = id == 0 ? [#"{"return":{},"id":0}"#] : answer(command, id)
+        let answers =
+          command == "qmp_capabilities" ? [#"{"return":{},"id":\#(id)}"#] : answer(command, id)
         for answer in answers { write(number, answer + "\r\n") }
       }
     }
@@ -160,6 +163,31 @@ extension Loop {
     var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     return poll(&entry, 1, 0) == 1
   }
+}
+
+/// Greets as a monitor on the other end of a connection, and answers the negotiation.
+func negotiate(on number: Int32, in loop: Loop, bytesAtOnce count: Int = .max) throws {
+  func say(_ text: String) throws {
+    var rest = Array(text.utf8)[...]
+    while !rest.isEmpty {
+      let piece = rest.prefix(count)
+      try #require(piece.withUnsafeBytes { write(number, $0.baseAddress, $0.count) } == piece.count)
+      rest = rest.dropFirst(piece.count)
+      _ = try loop.dispatch(timeoutMilliseconds: 20_000)
+    }
+  }
+  try say(ScriptedMonitor.greeting + "\n")
+  var line: [UInt8] = []
+  while line.last != 10 {
+    var byte: UInt8 = 0
+    while recv(number, &byte, 1, Int32(MSG_DONTWAIT)) != 1 {
+      try #require(errno == EAGAIN)
+      _ = try loop.dispatch(timeoutMilliseconds: 20_000)
+    }
+    line.append(byte)
+  }
+  let id = try line.withUnsafeBytes { try JSONText.decode($0) }["id"]?.uint64
+  try say(#"{"return":{},"id":\#(try #require(id))}"# + "\n")
 }
 
 /// Waits for something that another thread brings about, for at most 20 s.

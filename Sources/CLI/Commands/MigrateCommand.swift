@@ -60,6 +60,8 @@ struct MigrateCommand: ParsableCommand {
       valueName: "file|none"))
   var journal: JournalChoice?
 
+  @OptionGroup var fencing: FenceArguments
+
   @Option(
     name: .customLong("ledger-svg"),
     help: ArgumentHelp("Draw the ledger of the blackout into this file.", valueName: "file"))
@@ -127,8 +129,9 @@ struct MigrateCommand: ParsableCommand {
     var plan = plan
     let place = JournalPlace(journal, for: plan)
     plan.journal = place.path
+    let signals = try SignalPipe()
     let driver = try MigrationDriver(
-      plan, signals: try SignalPipe(), outputs: Outputs(), narrator: report.narrator)
+      plan, signals: signals, outputs: Outputs(), narrator: report.narrator)
     if let warning = place.warning { driver.warn(warning) }
     let snapshot = try driver.run(.migrate)
     if let drawing, !snapshot.ledger.isEmpty {
@@ -136,6 +139,12 @@ struct MigrateCommand: ParsableCommand {
       if let problem = drawing.replace(with: LedgerDrawing.text(snapshot, title: title)) {
         writeAll("switchover: \(problem)\n", to: 2)
       }
+    }
+    if snapshot.isIn(.SWO_PHASE_ENDED), snapshot.hasNoOwner, let fence = fencing.command {
+      let recovery = RecoveryPlan(
+        journal: plan.journal, source: plan.source, target: plan.target,
+        outOfBandMonitor: plan.outOfBandMonitor)
+      return try RecoveryRun(plan: recovery, fence: fence, report: report, signals: signals).run()
     }
     guard snapshot.isCompleted else { throw CommandFailure(snapshot.exitStatus) }
   }
@@ -174,6 +183,10 @@ extension MigrateCommand {
     Before anything is changed the intent is written to the journal, and the outcome after the end. \
     If this program or its host dies in between, 'switchover recover FILE' settles who owns the \
     guest. One migration at a time uses a journal.
+
+    \(HelpText.fencing)
+    Where a migration ends with nobody owning the guest, or without knowing who does, and there is \
+    such a command, recovery follows at once; its result then is this program's.
 
     INTERRUPTION
     Ctrl-C (or SIGTERM, or the terminal's end) cancels, and the guest stays on the source. Past the \

@@ -95,8 +95,43 @@ struct ReportArguments: ParsableArguments {
   }
 }
 
+/// The command that proves a side dead.
+struct FenceArguments: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "The command that proves a side dead, or makes it so: exit 0 is proof.",
+      valueName: "command"))
+  var fenceCommand: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "How long that command may take: 500ms, 10s, 2m; at most 1h.", valueName: "time"))
+  var fenceTimeout = TimeSpan(milliseconds: FenceCommand.timeout)
+
+  func validate() throws {
+    guard (1...3_600_000).contains(fenceTimeout.milliseconds) else {
+      throw ValidationError("--fence-timeout is at most 1h.")
+    }
+  }
+
+  var command: FenceCommand? {
+    fenceCommand.map {
+      FenceCommand(command: $0, timeoutMilliseconds: fenceTimeout.milliseconds)
+    }
+  }
+}
+
 /// The texts that several help pages share.
 enum HelpText {
+  static let fencing = """
+    FENCING
+    The command of --fence-command runs once for each side that recovery needs to know dead, with \
+    SWO_SIDE (source or target), SWO_MONITOR, SWO_PROCESS (or empty) and SWO_NAME in its environment; \
+    in a shell, unless it is the path of a program and plain words. Exit status 0 says that the side \
+    cannot run now, nor later by itself. Anything else proves nothing, and neither does a command that \
+    takes longer than --fence-timeout, which is ended.
+    """
+
   static let addresses = """
     ADDRESSES
       unix:/path or /path   a unix socket ('-qmp unix:/path,server=on,wait=off')

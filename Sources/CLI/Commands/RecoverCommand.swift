@@ -50,11 +50,7 @@ struct RecoverCommand: ParsableCommand {
   @Flag(help: "Your word that the guest never ran on the target.")
   var targetNeverRan = false
 
-  @Option(
-    help: ArgumentHelp(
-      "The shell command that proves a side dead, or makes it so: exit 0 is proof.",
-      valueName: "command"))
-  var fenceCommand: String?
+  @OptionGroup var fencing: FenceArguments
 
   @Option(
     help: ArgumentHelp(
@@ -92,22 +88,9 @@ struct RecoverCommand: ParsableCommand {
   func run() throws {
     if table { return printTable() }
     if all { return try listJournals() }
-    let signals = try SignalPipe()
-    var plan = plan
-    let known = plan.journal.map(JournalSummary.init)
-    while true {
-      let outcome = try recover(plan, signals)
-      if let side = sideToFence(outcome, plan), let fenceCommand,
-        try FenceCommand.proves(
-          side, by: fenceCommand, journal: known, plan: plan, signals: signals)
-      {
-        remark("the \(side.rawValue) is fenced, by the command's word")
-        plan.fenced.append(side)
-        continue
-      }
-      try conclude(outcome, plan)
-      return
-    }
+    try RecoveryRun(
+      plan: plan, fence: fencing.command, report: report, signals: try SignalPipe()
+    ).run()
   }
 
   /// Everything that is asked for.
@@ -117,59 +100,6 @@ struct RecoverCommand: ParsableCommand {
       outOfBandMonitor: sourceOutOfBand, fenced: fenced, ownership: ownership,
       guestRan: guestRan.map { $0 == .yes }, targetNeverRan: targetNeverRan, isDryRun: dryRun,
       settleMilliseconds: settle.milliseconds, ssh: ssh.plan)
-  }
-
-  private func recover(_ plan: RecoveryPlan, _ signals: SignalPipe) throws -> RecoveryOutcome {
-    let driver = try RecoveryDriver(plan, signals: signals) { news in
-      switch news {
-      case .warned(let text):
-        if report.json { writeEvent("warning", text) } else { remark("warning: \(text)") }
-      case .logged(let text):
-        if report.json {
-          writeEvent("log", text)
-        } else if report.verbose {
-          remark(text)
-        }
-      }
-    }
-    guard let outcome = try driver.run() else {
-      throw CommandFailure(
-        .ownerUnknown, "interrupted; next: \(plan.commandLine), which looks again")
-    }
-    return outcome
-  }
-
-  /// The side that the command is to prove dead: one that recovery asks about, once each.
-  private func sideToFence(_ outcome: RecoveryOutcome, _ plan: RecoveryPlan) -> Side? {
-    guard outcome.isAsking, !plan.isDryRun, fenceCommand != nil else { return nil }
-    return Side.allCases.first { side in
-      !plan.fenced.contains(side) && outcome.words.contains("--fenced \(side.rawValue)")
-    }
-  }
-
-  private func conclude(_ outcome: RecoveryOutcome, _ plan: RecoveryPlan) throws {
-    if report.json {
-      writeAll(RecoveryText.object(outcome, plan).line + "\n", to: STDOUT_FILENO)
-    } else {
-      let outputs = Outputs()
-      outputs.say(
-        RecoveryText.utterances(
-          outcome, plan, resultStyle: Style(of: 1), errorStyle: Style(of: 2),
-          isQuiet: report.quiet))
-      outputs.drain()
-    }
-    guard outcome.exitStatus == .asAsked else { throw CommandFailure(outcome.exitStatus) }
-  }
-
-  private func remark(_ text: String) {
-    if !report.quiet || text.hasPrefix("warning") {
-      writeAll("switchover: \(text)\n", to: STDERR_FILENO)
-    }
-  }
-
-  private func writeEvent(_ event: String, _ text: String) {
-    let line = JSONValue.object([("event", .string(event)), ("text", .string(text))]).line
-    writeAll(line + "\n", to: STDOUT_FILENO)
   }
 
   // MARK: - Lists
@@ -225,10 +155,7 @@ extension RecoverCommand {
     Say only what you have established. A side that answers its monitor is judged by what it says; the \
     process of a side is judged by the kernel, if the journal has it; your word is for the rest.
 
-    FENCING
-    The command of --fence-command runs in a shell, once for each side that recovery needs to know dead, \
-    with SWO_SIDE (source or target), SWO_MONITOR, SWO_PROCESS (or empty) and SWO_NAME in its \
-    environment. Exit status 0 says that the side cannot run now, nor later by itself.
+    \(HelpText.fencing)
 
     EXAMPLES
       switchover recover --all

@@ -24,6 +24,9 @@ struct MigrationSnapshot: Equatable {
   var isCompleted: Bool { end.code == swo_end.SWO_END_COMPLETED.number }
 
   func isIn(_ phase: swo_phase) -> Bool { self.phase.code == phase.number }
+
+  /// Whether recovery has something to settle.
+  var hasNoOwner: Bool { exitStatus == .ownerUnknown || exitStatus == .nobodyOwns }
 }
 
 /// A value of one of the library's enumerations with its English name.

@@ -77,6 +77,11 @@ final class ChildProgram {
     if end == nil { kill(pid, signal) }
   }
 
+  /// The same to everything that it has started and that has not left its group.
+  func sendToGroup(_ signal: Int32) {
+    if end == nil { kill(-pid, signal) }
+  }
+
   /// This program's own environment, as `NAME=value`.
   static var environment: [String] {
     var result: [String] = []

@@ -70,6 +70,9 @@ struct JournalPlace: Equatable {
     guard stat(folder, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
       return "\(folder) is no directory"
     }
+    guard status.st_uid == geteuid(), status.st_mode & 0o022 == 0 else {
+      return "others than its owner may write to \(folder), or user \(status.st_uid) owns it"
+    }
     return nil
   }
 
