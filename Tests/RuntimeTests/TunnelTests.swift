@@ -114,7 +114,7 @@ extension RuntimeTests {
     ])
     func refusesProgramsThatAreNoSSH(command: [String]) throws {
       var options = SSHOptions()
-      options.command = command.isEmpty ? ["ssh", "-F", "/nonexistent"] : command
+      options.command = command.isEmpty ? ["ssh", "-F", "/dev/null/none"] : command
       #expect(throws: RouteError.self) {
         try SSHSettings(user: nil, host: "127.0.0.1", port: nil, options: options)
       }
