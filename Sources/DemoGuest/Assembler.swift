@@ -321,9 +321,16 @@ extension Assembler {
     relative(to: label)
   }
 
-  mutating func `return`() {
-    byte(0xc3)
+  /// `call register`
+  mutating func call(addressIn register: Register) {
+    byte(0xff, 0xd0 | register.rawValue)
   }
+
+  mutating func `return`() {
+    byte(Self.returnInstruction)
+  }
+
+  static let returnInstruction: UInt8 = 0xc3
 
   mutating func push(_ register: Register) {
     byte(0x50 + register.rawValue)

@@ -36,6 +36,8 @@ struct GuestProgram {
     static let sectorBuffer: UInt32 = 0x2000
     static let stackTop: UInt32 = 0x8000
     static let loadStart: UInt32 = 0x10_0000
+    /// One instruction in each page that holds something of the above, far from it.
+    static let codeAmongData: [UInt32] = [0x1800, 0x2800, 0x7000]
   }
 
   private enum Port {
@@ -170,6 +172,9 @@ extension GuestProgram {
     }
     code.store(Memory.loadStart, to: Memory.cursor)
     code.store(configuration.startsLoadAtBoot ? 1 : 0, to: Memory.loadRuns)
+    for address in Memory.codeAmongData {
+      code.store(UInt32(Assembler.returnInstruction), to: address)
+    }
   }
 
   private mutating func emitDeviceSetup() {
@@ -407,10 +412,7 @@ extension GuestProgram {
     code.place(timerInterrupt)
     code.pushAll()
     code.output(endOfInterrupt, port: Port.primaryInterrupts)
-    // Without paging this means nothing, but the emulator forgets its address translations. Before 9.0
-    // it does not mark a page as written to again, after a pass of a migration, while the page's
-    // translation is in use, and the target would go on from an old copy.
-    code.toggleWriteProtection()
+    emitDirtyTracking()
     code.increment(at: Memory.ticks)
     code.moveToAL(UInt8(ascii: "T"))
     code.call(printByte)
@@ -437,6 +439,19 @@ extension GuestProgram {
     code.pop(.edx)
     code.pop(.eax)
     code.returnFromInterrupt()
+  }
+
+  /// Works round an error of the emulator before 9.0: after a pass of a migration it does not mark a
+  /// page as written to while the page's translation is in use, and the target goes on from an old copy.
+  private mutating func emitDirtyTracking() {
+    // A page with code in it is marked at every write, so what the guest counts on is never lost.
+    for address in Memory.codeAmongData {
+      code.move(.eax, address)
+      code.call(addressIn: .eax)
+    }
+    // Without paging this means nothing, but the translations are forgotten: pages of the load on
+    // memory are marked again, if not always at once.
+    code.toggleWriteProtection()
   }
 
   /// Obeys one byte from the serial port, if there is one.

@@ -275,7 +275,7 @@ extension MigrationEngine {
   /// A mirror that is ready ends in sync, without force. Forced, a write-blocking mirror under write load
   /// corrupts QEMU's heap (measured on 7.2 and 10.0; before it is ready in half of all tries), so
   /// one that is not ready, or that does not end, has its connection broken and fails by itself. Force
-  /// is for copies in the background and for a source whose guest stands for good.
+  /// is for copies in the background, and for a source whose guest stands for good.
   /// The caller polls: each call sends only what is not on its way.
   mutating func endMirrors(takenOverToo: Bool, _ effects: inout [EngineEffect]) -> Bool {
     guard !mirrors.isEmpty, source.isConnected else { return true }
@@ -293,6 +293,8 @@ extension MigrationEngine {
       } else if mirror.nodeIsAdded {
         isClean = false
         if let node = mirror.node, !awaited.contains(.blockdevDel(node: node), .source) {
+          // To take leave of a server that does not answer would hold up QEMU's main loop.
+          breakConnection(mirror, &effects)
           ask(.blockdevDel(node: node), .source, &effects)
         }
       }
@@ -303,19 +305,20 @@ extension MigrationEngine {
     return isClean
   }
 
-  /// How long a mirror may take to end in sync before it is ended by force.
-  static let softEndLimit = Span.seconds(3)
+  /// How long a mirror may take to end in sync before its connection is broken.
+  private var softEndLimit: Span {
+    source.status == .preSwitchover ? storage.drainLimit : .seconds(3)
+  }
 
   private mutating func tellToEnd(_ mirror: MirrorSet.Mirror, _ effects: inout [EngineEffect]) {
     let told = endingSince.first { $0.index == mirror.index }
-    let isOverdue = told.map { now >= $0.since + Self.softEndLimit } ?? false
-    let canBreak = mirror.node != nil && !(source.status == .completed && told == nil)
+    let isOverdue = told.map { now >= $0.since + softEndLimit } ?? false
     let way: MirrorEnding
-    if source.status == .completed, !isOverdue {
-      way = .force
+    if source.status == .completed {
+      way = .standing
     } else if mirror.state == .ready, !isOverdue {
       way = .inSync
-    } else if canBreak, mirror.isWriteBlocking || isOverdue {
+    } else if mirror.node != nil, mirror.isWriteBlocking || isOverdue {
       way = .brokenConnection
     } else {
       way = .force
@@ -324,22 +327,33 @@ extension MigrationEngine {
     endingSince.removeAll { $0.index == mirror.index }
     endingSince.append((mirror.index, now, way))
     // In band, QEMU may not answer while it waits for a stalled connection.
-    if way != .brokenConnection { alarms.set(.yank, now + Self.softEndLimit) }
+    if way != .brokenConnection { alarms.set(.yank, now + softEndLimit) }
     switch way {
     case .inSync: ask(.blockJobCancel(job: mirror.jobID, force: false), .source, &effects)
     case .force: ask(.blockJobCancel(job: mirror.jobID, force: true), .source, &effects)
-    case .brokenConnection:
-      guard let node = mirror.node else { return }
-      if source.outOfBandIsReady {
-        effects.append(.sendOutOfBand(.yank(nodes: [node]), to: .source))
-      } else {
-        ask(.yank(nodes: [node]), .source, &effects)
-      }
+    case .brokenConnection: breakConnection(mirror, &effects)
+    case .standing:
+      breakConnection(mirror, &effects)
+      ask(.blockJobCancel(job: mirror.jobID, force: true), .source, &effects)
+    }
+  }
+
+  private mutating func breakConnection(
+    _ mirror: MirrorSet.Mirror, _ effects: inout [EngineEffect]
+  ) {
+    guard let node = mirror.node else { return }
+    if source.outOfBandIsReady {
+      effects.append(.sendOutOfBand(.yank(nodes: [node]), to: .source))
+    } else {
+      ask(.yank(nodes: [node]), .source, &effects)
     }
   }
 
   enum MirrorEnding: Hashable, Sendable {
     case inSync, force, brokenConnection
+    /// The source stands for good. Its connection is of no use any more, and is broken ahead of the
+    /// force: where it had stalled, removing its node, or `quit`, would hold QEMU up for ever.
+    case standing
   }
 
   /// At most one look at the jobs each 50 ms while they end.
@@ -442,6 +456,7 @@ extension MigrationEngine {
     preSwitchoverStep = PreSwitchoverStep.ending
     mirrors.areToldToEnd = true
     for mirror in mirrors.mirrors where mirror.isLive {
+      endingSince.append((mirror.index, now, .inSync))
       ask(.blockJobCancel(job: mirror.jobID, force: false), .source, &effects)
     }
   }

@@ -84,6 +84,9 @@ extension MigrationEngine {
     if !cancelSent, cancelIsSafe, !isCancelledElsewhere, mirrorsAreOutOfTheWay(&effects) {
       cancelSent = true
       ask(.migrateCancel, .source, &effects)
+    } else if cancelSent {
+      // QEMU may not get to the cancel while it waits for a stalled connection.
+      _ = endMirrors(takenOverToo: false, &effects)
     }
     if undoPollIsDue() { poll(.queryMigrate, .source, &effects) }
     return .undoing

@@ -1,7 +1,7 @@
 import CBenchmarks
 import QEMUHarness
 
-/// `switchover-bench [--rounds N] [shared] [disk] [codec] [reaction]`: figures side by side, no verdict.
+/// `switchover-bench [--rounds N] [shared] [disk] [disk-far] [codec] [reaction]`: figures side by side, no verdict.
 @main
 enum Program {
   static func main() throws {
@@ -24,11 +24,9 @@ enum Program {
           ]
         ).run()
       }
-      if wants("disk") {
-        try SwitchoverBenchmark(
-          version: version, rounds: rounds,
-          ways: [.floor, .libvirtOrder, .fast, .fallback, .slowOrder]
-        ).run()
+      if wants("disk") { try DiskBenchmark(version: version, rounds: rounds).run() }
+      if wants("disk-far") {
+        try DiskBenchmark(version: version, rounds: rounds, roundTripMilliseconds: 10).run()
       }
     }
   }

@@ -12,17 +12,6 @@ struct SwitchoverBenchmark {
     case none = "libswitchover, hand-over none"
     case returnPathFloor = "by hand, return-path, cont on completed"
     case beforeResume = "libswitchover, before-resume, instant"
-    case fast = "libswitchover, one disk, fast order"
-    case fallback = "libswitchover, one disk, other order"
-    case libvirtOrder = "one disk, end mirrors, wait NBD stop, cont"
-    case slowOrder = "one disk, cancel, 1 s, dismiss, 1 s, stop, cont"
-
-    var hasDisk: Bool {
-      switch self {
-      case .fast, .fallback, .libvirtOrder, .slowOrder: true
-      default: false
-      }
-    }
   }
 
   var version: QEMUVersion
@@ -32,19 +21,17 @@ struct SwitchoverBenchmark {
   func run() throws {
     var gaps: [Way: Series] = [:]
     var blackouts: [Way: Series] = [:]
-    var drains = Series(name: "QEMU's own drain, STOP → pre-switchover")
     for way in ways {
       gaps[way] = Series(name: way.rawValue)
       blackouts[way] = Series(name: way.rawValue)
     }
     for round in 0..<rounds {
       for way in ways {
-        let isSlow = way == .pollingSeconds || way == .pollingTenths || way == .slowOrder
+        let isSlow = way == .pollingSeconds || way == .pollingTenths
         if isSlow, round >= max(rounds / 4, 3) { continue }
         let figures = try measure(way)
         gaps[way]?.values.append(figures.gap)
         blackouts[way]?.values.append(figures.blackout)
-        if let drain = figures.drain { drains.values.append(drain) }
       }
     }
     func rows(_ table: [Way: Series]) -> [(series: Series, floor: Series?)] {
@@ -54,7 +41,6 @@ struct SwitchoverBenchmark {
           switch way {
           case .floor, .returnPathFloor: nil
           case .beforeResume: .returnPathFloor
-          case .fast, .fallback, .slowOrder: ways.contains(.libvirtOrder) ? .libvirtOrder : .floor
           default: .floor
           }
         return (series, floor.flatMap { table[$0] })
@@ -62,15 +48,11 @@ struct SwitchoverBenchmark {
     }
     printTable("Guest gap on the serial port, QEMU \(version)", unit: "ms", rows(gaps))
     printTable("STOP → RESUME by QEMU's clock, QEMU \(version)", unit: "ms", rows(blackouts))
-    if !drains.values.isEmpty {
-      printTable("Of that, QEMU \(version)", unit: "ms", [(drains, nil)])
-    }
   }
 
   private struct Figures {
     var gap: Double
     var blackout: Double
-    var drain: Double?
   }
 
   private func measure(_ way: Way) throws -> Figures {
@@ -78,12 +60,6 @@ struct SwitchoverBenchmark {
     options.common.guest.ticksPerSecond = 2000
     options.incoming = .unix
     options.targetStartsPaused = way != .floor
-    if way.hasDisk {
-      var disk = QEMUPair.DiskOptions()
-      disk.sectors = 131_072
-      options.disks = [disk]
-      options.common.guest.disks = GuestImage.DiskLoad(sectors: 4096)
-    }
     let pair = try QEMUPair(options)
     defer { pair.close() }
     guard pair.ticks.isTicking(.source) else { throw HarnessError("the guest does not tick") }
@@ -91,8 +67,7 @@ struct SwitchoverBenchmark {
     case .floor, .returnPathFloor: migrateBare(pair, way)
     case .pollingSeconds: try migratePolling(pair, interval: 1_000_000)
     case .pollingTenths: try migratePolling(pair, interval: 100_000)
-    case .none, .beforeResume, .fast, .fallback: try migrateWithLibrary(pair, way)
-    case .libvirtOrder, .slowOrder: try migrateDiskByHand(pair, way)
+    case .none, .beforeResume: try migrateWithLibrary(pair, way)
     }
     guard pair.ticks.isTicking(.target), let gap = pair.ticks.gap() else {
       throw HarnessError("the guest does not tick on the target")
@@ -101,21 +76,17 @@ struct SwitchoverBenchmark {
     guard let stop = pair.source.monitor.events.last(where: { $0.name == "STOP" }) else {
       throw HarnessError("no STOP was seen")
     }
-    let drained = pair.source.monitor.events.first {
-      $0.name == "MIGRATION" && $0.data["status"]?.string == "pre-switchover"
-    }
     return Figures(
       gap: gap / .milliseconds(1),
-      blackout: Double(resume.timestampMicroseconds - stop.timestampMicroseconds) / 1000,
-      drain: drained.map { Double($0.timestampMicroseconds - stop.timestampMicroseconds) / 1000 })
+      blackout: Double(resume.timestampMicroseconds - stop.timestampMicroseconds) / 1000)
   }
 
   // MARK: - By hand
 
-  private static let unlimited =
+  static let unlimited =
     "{\"execute\":\"migrate-set-parameters\",\"arguments\":{\"max-bandwidth\":17592186044416}}"
 
-  private static func capabilities(_ names: [String]) -> String {
+  static func capabilities(_ names: [String]) -> String {
     let list = names.map { "{\"capability\":\"\($0)\",\"state\":true}" }.joined(separator: ",")
     return "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":[\(list)]}}"
   }
@@ -143,36 +114,6 @@ struct SwitchoverBenchmark {
     try pair.target.monitor.execute("cont")
   }
 
-  private func migrateDiskByHand(_ pair: QEMUPair, _ way: Way) throws {
-    let (source, target) = (pair.source.monitor, pair.target.monitor)
-    for side in Side.allCases { try pair.process(side).monitor.setCapabilities(["events": true]) }
-    try target.setCapabilities(["late-block-activate": true])
-    try source.execute("migrate-set-parameters", ["max-bandwidth": 17_592_186_044_416])
-    try pair.startNBDServer(at: pair.nbdEndpoint)
-    try pair.startMirrors(to: pair.nbdEndpoint)
-    let count = source.events.count
-    if way == .libvirtOrder { try source.setCapabilities(["pause-before-switchover": true]) }
-    try source.execute("migrate", ["uri": .string(pair.migrationAddress)])
-    let cancel: JSONValue = [
-      "device": JSONValue.string(QEMUPair.mirrorName(disk: 0)), "force": false,
-    ]
-    if way == .libvirtOrder {
-      try source.waitForMigration("pre-switchover", after: count)
-      try source.execute("block-job-cancel", cancel)
-      try source.waitForEvent("BLOCK_JOB_COMPLETED", after: count)
-      try source.execute("migrate-continue", ["state": "pre-switchover"])
-      try source.waitForMigration("completed", after: count)
-    } else {
-      try source.waitForMigration("completed", after: count)
-      try source.execute("block-job-cancel", cancel)
-      usleep(1_000_000)
-      try source.waitForEvent("BLOCK_JOB_COMPLETED", after: count)
-      usleep(1_000_000)
-    }
-    try target.execute("nbd-server-stop")
-    try target.execute("cont")
-  }
-
   // MARK: - By the library
 
   private func migrateWithLibrary(_ pair: QEMUPair, _ way: Way) throws {
@@ -187,13 +128,6 @@ struct SwitchoverBenchmark {
     try check(swo_migration_set_uri(migration, pair.migrationAddress))
     try check(swo_migration_set_source_end(migration, 2))
     try check(swo_migration_set_hand_over(migration, way == .beforeResume ? 1 : 3))
-    if way.hasDisk {
-      let address = "unix:" + pair.directory.file("nbd.sock")
-      let node = QEMUProcess.nodeName(disk: 0)
-      try check(swo_migration_set_nbd(migration, address, address))
-      try check(swo_migration_add_disk(migration, node, node, node, 0))
-      try check(swo_migration_set_fast_order(migration, way == .fast ? 1 : 0))
-    }
     try check(swo_migration_start(migration))
     while true {
       let state = swo_migration_run(migration, -1)

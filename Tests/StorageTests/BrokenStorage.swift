@@ -10,102 +10,114 @@ import Testing
 /// missing on the owner's disks.
 @Suite(.serialized)
 struct BrokenStorage {
-  enum Step: String, CaseIterable, Sendable {
-    case transferring, switchingOver, activating, handingOver
-
-    var phase: Int32 {
-      switch self {
-      case .transferring: 5
-      case .switchingOver: 6
-      case .handingOver: 7
-      case .activating: 8
-      }
-    }
-  }
-
   enum Fault: String, CaseIterable, Sendable {
     case cut, stall, slow, targetKilled
   }
 
   struct Case: CustomTestStringConvertible, Sendable {
     var version: QEMUVersion
-    var step: Step
+    var step: SwitchoverStep
     var fault: Fault
     var fast: Bool
 
     var testDescription: String {
-      "\(version), \(fault.rawValue) while \(step.rawValue), \(fast ? "fast" : "other") order"
+      "\(version), \(fault.rawValue) \(step.rawValue), \(fast ? "fast" : "other") order"
     }
-  }
-
-  static let cases: [Case] = QEMUVersion.allCases.flatMap { version in
-    Step.allCases.flatMap { step in
-      faults(version).map {
-        Case(version: version, step: step, fault: $0, fast: version == .system72)
-      }
+    /// The grant may have reached a target that ended before it was seen to run.
+    var mayLeaveNobody: Bool {
+      fault == .targetKilled && [.afterCompleted, .handingOver, .afterResume].contains(step)
     }
   }
 
   /// A fixed part of them in every check, all of them in the long run.
-  private static func faults(_ version: QEMUVersion) -> [Fault] {
-    if ProcessInfo.processInfo.environment["SWO_LONG"] != nil { return Fault.allCases }
-    return version == .system72 ? [.cut, .targetKilled] : [.cut, .slow]
-  }
+  static let cases: [Case] = {
+    let all = QEMUVersion.allCases.flatMap { version in
+      SwitchoverStep.allCases.flatMap { step in
+        Fault.allCases.flatMap { fault in
+          [true, false].map { Case(version: version, step: step, fault: fault, fast: $0) }
+        }
+      }
+    }
+    if ProcessInfo.processInfo.environment["SWO_LONG"] != nil { return all }
+    return all.enumerated().filter { $0.offset % 5 == 0 }.map(\.element)
+  }()
 
   @Test(arguments: cases) func oneOwnerAndNoLostWrite(_ situation: Case) throws {
-    let pair = try DiskMigration.pair(situation.version, disks: DiskSituations.disks(2))
+    let pair = try DiskMigration.pair(
+      situation.version, disks: DiskSituations.disks(2), sectors: 4000)
     defer { pair.close() }
     let relay = try Relay(
       listeningOn: .unix(pair.directory.file("relay.sock")),
       forwardingTo: .unix(pair.directory.file("nbd.sock")))
     defer { relay.close() }
-    #expect(pair.ticks.isTicking(.source))
     let migration = try DiskMigration(
-      pair,
-      handOver: situation.step == .handingOver ? .SWO_HAND_OVER_BEFORE_RESUME : .SWO_HAND_OVER_NONE,
-      fast: situation.fast, nbdAt: "unix:" + pair.directory.file("relay.sock"), outOfBand: true)
-    migration.handOverResult = situation.fault == .targetKilled ? 2 : 1
+      pair, handOver: situation.step.handOver, fast: situation.fast,
+      nbdAt: "unix:" + pair.directory.file("relay.sock"), outOfBand: true)
     try migration.check(swo_migration_set_storage_limits(migration.handle, 500, 2000))
-    if situation.step == .transferring {
-      try migration.check(swo_migration_set_bandwidth(migration.handle, 2_000_000))
-    }
-    try migration.start()
-    if try migration.pump({ $0.hasReached(situation.step.phase) }) {
+    if try migration.advance(to: situation.step) {
       switch situation.fault {
       case .cut: relay.cut()
       case .stall: relay.setStalled(true)
       case .slow: relay.setRoundTripTime(.milliseconds(40))
       case .targetKilled: pair.target.kill()
       }
+      try migration.answerHandOver(situation.fault == .targetKilled ? 2 : 1)
     }
     let outcome = try migration.finish()
     relay.setStalled(false)
-    try expectOneOwner(pair, outcome)
+    try expectOneOwner(pair, outcome, situation)
   }
 
-  private func expectOneOwner(_ pair: QEMUPair, _ outcome: DiskMigration.Outcome) throws {
+  private func expectOneOwner(
+    _ pair: QEMUPair, _ outcome: DiskMigration.Outcome, _ situation: Case
+  ) throws {
+    func told() -> Comment { "\(outcome.summary) \(pair.source.standardError)" }
     switch outcome.owner {
+    case 1 where outcome.guest == 3:
+      #expect(Self.hasCorruptedItsHeap(pair.source, situation), told())
+      #expect(outcome.end == 3 && outcome.failure == "source-gone", told())
+      try pair.ticks.assertSilentOnBothSides()
+      try DiskSituations.expectNoLoss(pair, on: .source, endingAs: pair.source.exit)
     case 1:
-      #expect(outcome.guest == 1, "\(outcome.summary)")
-      #expect(pair.ticks.isTicking(.source), "\(outcome.summary)")
+      #expect(outcome.guest == 1, told())
+      // The error may show at any time after, and at the latest when it quits.
+      let ticks = pair.ticks.isTicking(.source)
+      let exit = pair.source.quit()
+      let isCorrupted = Self.hasCorruptedItsHeap(pair.source, situation)
+      #expect(ticks || isCorrupted, told())
       try pair.ticks.assertNothingLost()
-      try DiskSituations.expectNoLoss(pair, on: .source)
+      try DiskSituations.expectNoLoss(pair, on: .source, endingAs: isCorrupted ? exit : nil)
     case 2 where pair.target.exit != nil:
       // It was killed after it had run: the guest is not started again behind its back.
-      #expect(outcome.end == 1 || outcome.guest == 3, "\(outcome.summary)")
+      #expect(situation.mayLeaveNobody, told())
+      #expect(outcome.end == 1 || outcome.guest == 3, told())
       #expect(
         pair.source.waitForExit(upTo: .seconds(10)) != nil
           || (try? pair.source.monitor.runState()) == "postmigrate")
     case 2:
-      #expect(outcome.end == 1 && outcome.guest == 1, "\(outcome.summary)")
-      #expect(pair.ticks.isTicking(.target), "\(outcome.summary)")
-      #expect(pair.source.waitForExit(upTo: .seconds(30)) == .exited(status: 0))
+      #expect(outcome.end == 1 && outcome.guest == 1, told())
+      #expect(pair.ticks.isTicking(.target), told())
+      #expect(pair.source.waitForExit(upTo: .seconds(30)) == .exited(status: 0), told())
       try pair.ticks.assertNothingLost()
       try DiskSituations.expectNoLoss(pair)
     default:
       // Nobody, or unknown: then nothing may run without its being said.
-      #expect(!outcome.nextStep.isEmpty, "\(outcome.summary)")
+      #expect(situation.mayLeaveNobody, told())
+      #expect(!outcome.nextStep.isEmpty, told())
       try pair.ticks.assertSilentOnBothSides()
+    }
+  }
+
+  /// A write-blocking mirror that fails under write load may corrupt QEMU's heap, in one of ten broken
+  /// connections on 10.0 and more rarely on 7.2, with no word to QEMU in between. It cannot be avoided,
+  /// so it has to be told, and every acknowledged write has to be on the source's disk.
+  private static func hasCorruptedItsHeap(_ source: QEMUProcess, _ situation: Case) -> Bool {
+    guard situation.fault != .slow else { return false }
+    switch source.waitForExit(upTo: .zero) {
+    case .signalled(SIGABRT), .signalled(SIGSEGV):
+      print("\(situation.testDescription): QEMU ended of its own error: \(source.standardError)")
+      return true
+    default: return false
     }
   }
 

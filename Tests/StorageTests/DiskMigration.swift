@@ -22,8 +22,8 @@ final class DiskMigration {
   private var migration: OpaquePointer?
   private(set) var warnings: [String] = []
   private(set) var phases: [Int32] = []
-  /// What the host program answers when a hand-over is wanted.
-  var handOverResult: Int32 = 1
+  /// What the host program answers when a hand-over is wanted; nil: it takes its time.
+  var handOverResult: Int32? = 1
 
   /// A pair whose guest writes numbered sectors to each disk all the time.
   static func pair(
@@ -40,14 +40,17 @@ final class DiskMigration {
 
   init(
     _ pair: QEMUPair, handOver: swo_hand_over = .SWO_HAND_OVER_NONE, fast: Bool = true,
-    nbdAt address: String? = nil, outOfBand: Bool = false, addsDisks: Bool = true
+    nbdAt address: String? = nil, outOfBand: Bool = false, addsDisks: Bool = true,
+    monitors: [Side: String] = [:]
   ) throws {
     self.pair = pair
     load = pair.source.options.guest.disks ?? GuestImage.DiskLoad(sectors: 1)
     try check(swo_loop_new(&loop))
     try check(swo_migration_new(loop, &migration))
-    try check(swo_migration_set_monitor(migration, 1, pair.source.monitorPaths[0]))
-    try check(swo_migration_set_monitor(migration, 2, pair.target.monitorPaths[0]))
+    for (number, side) in Side.allCases.enumerated() {
+      let path = monitors[side] ?? pair.process(side).monitorPaths[0]
+      try check(swo_migration_set_monitor(migration, Int32(number + 1), path))
+    }
     if outOfBand {
       try check(swo_migration_set_oob_monitor(migration, pair.source.monitorPaths[1]))
     }
@@ -62,9 +65,13 @@ final class DiskMigration {
     for disk in pair.mirroredDisks { try addDisk(disk) }
   }
 
-  deinit {
+  deinit { abandon() }
+
+  /// Lets go of everything without a word to either QEMU, as the end of this process would.
+  func abandon() {
     swo_migration_free(migration)
     swo_loop_free(loop)
+    (migration, loop) = (nil, nil)
   }
 
   var handle: OpaquePointer? { migration }
@@ -106,10 +113,21 @@ final class DiskMigration {
         throw HarnessError(
           "the migration stands in phase \(String(cString: swo_phase_name(phase)))")
       }
-      try check(swo_loop_dispatch(loop, 50))
-      try takeEvents()
+      try turn(waiting: 50)
     }
     return true
+  }
+
+  /// Turns the loop once; between two turns the migration stands still where it is.
+  func turn(waiting milliseconds: Int32) throws {
+    try check(swo_loop_dispatch(loop, milliseconds))
+    try takeEvents()
+  }
+
+  /// Answers a hand-over that waits, or the one to come.
+  func answerHandOver(_ result: Int32) throws {
+    handOverResult = result
+    if phase == 7 { try check(swo_migration_handed_over(migration, result)) }
   }
 
   private func takeEvents() throws {
@@ -119,7 +137,7 @@ final class DiskMigration {
       case .SWO_EVENT_WARNING: warnings.append(String(cString: swo_event_text(event)))
       case .SWO_EVENT_PHASE: phases.append(swo_event_phase(event))
       case .SWO_EVENT_HAND_OVER_WANTED:
-        try check(swo_migration_handed_over(migration, handOverResult))
+        if let handOverResult { try check(swo_migration_handed_over(migration, handOverResult)) }
       default: break
       }
       swo_event_free(event)
