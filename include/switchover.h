@@ -175,6 +175,30 @@ int swo_loop_dispatch(swo_loop *loop, int timeout_ms);
 /* Takes the oldest event. Returns 1 and an event to be freed with swo_event_free(), or 0 if none waits. */
 int swo_loop_next_event(swo_loop *loop, swo_event **event_out);
 
+/* How the other hosts of ssh addresses ("ssh://[user@]host[:port]/path") are reached. */
+typedef SWO_ENUM(swo_ssh_carrier) {
+  /* Default. libssh2 carries the monitor where it can log in, the system's ssh memory and disks, and each
+   * the other's part where that one cannot. A SWO_EVENT_LOG says who carries what, and why. */
+  SWO_SSH_AUTO = 1,
+  SWO_SSH_LIBSSH2 = 2, /* only libssh2, in this process */
+  SWO_SSH_SYSTEM = 3   /* only the system's ssh, as a child */
+} swo_ssh_carrier;
+
+/* Sets how ssh addresses are reached by everything that is started or opened in the loop from now on.
+ *
+ * carrier is one of swo_ssh_carrier. command is the ssh command as a NULL-terminated list of at most 128
+ * arguments, each of at most 4096 bytes: program and options, such as {"ssh", "-F", "/etc/my/config",
+ * "-o", "HostKeyAlias=node2", NULL}; NULL: {"ssh", NULL}. What ssh's configuration says under these
+ * options (`ssh -G`) holds for both carriers: user, port, keys, known hosts, aliases. With an address
+ * that names no host ("ssh:///path") the command's last argument is the destination. login_ms bounds each
+ * step of a login, 100 to 600000 milliseconds; 0: 30000.
+ *
+ * Host keys are always checked: an unknown or changed one is an error, and a command that sets
+ * StrictHostKeyChecking, BatchMode, ExitOnForwardFailure or ControlPath otherwise is refused at the
+ * start. Nobody is asked for a passphrase: use an agent. Since 0.1. */
+int swo_loop_set_ssh(
+    swo_loop *loop, int carrier, const char *const *command, uint32_t login_ms);
+
 /* ---- Events ------------------------------------------------------------------------------------ */
 
 typedef SWO_ENUM(swo_event_kind) {
@@ -230,7 +254,14 @@ int swo_migration_set_name(swo_migration *migration, const char *name);
 
 /* The address of a side's QMP monitor: "unix:/path", "/path", "tcp:host:port" (numeric host or name;
  * names are resolved in start), or "fd:N" for an inherited descriptor, which is duplicated. Required for
- * both sides. */
+ * both sides.
+ *
+ * The target's may be "ssh://[user@]host[:port]/path", a unix socket of another host, reached as
+ * swo_loop_set_ssh() says. Then "unix:" in swo_migration_set_uri() and in the address of
+ * swo_migration_set_nbd() name sockets of that host too: the source gets sockets of a private directory
+ * (0700, so its QEMU runs as this user or as root) that lead there. All of it is open before the source
+ * is touched. swo_migration_start() then blocks while ssh's configuration is read and the host's name is
+ * looked up. */
 int swo_migration_set_monitor(swo_migration *migration, int side, const char *address);
 
 /* One of swo_monitor_sharing, for a side's monitor. SHARED suits a source whose only monitor is used by

@@ -284,7 +284,8 @@ extension MigrationEngine {
       return .preflight
     case PreparingStep.setting where preflight.targetIsDeferred:
       step = PreparingStep.listening
-      ask(.migrateIncoming(uri: options.incomingURI ?? options.uri), .target, &effects)
+      let uri = options.incomingURI ?? options.uriOnTarget ?? options.uri
+      ask(.migrateIncoming(uri: uri), .target, &effects)
       return .preparing
     default:
       return mirrors.isEmpty ? .transferring : .mirroring

@@ -7,6 +7,9 @@ extension Endpoint: CustomStringConvertible {
     case .unix(let path): "unix:\(path)"
     case .tcp(let host, let port): "tcp:\(host):\(port)"
     case .descriptor(let number): "fd:\(number)"
+    case .ssh(let user, let host, let port, let path):
+      "ssh://\(user.map { $0 + "@" } ?? "")\(host.contains(":") ? "[\(host)]" : host)"
+        + "\(port.map { ":\($0)" } ?? "")\(path)"
     }
   }
 }
@@ -33,10 +36,13 @@ public enum Endpoint: Hashable, Sendable {
   case tcp(host: String, port: UInt16)
   /// An inherited descriptor; it can be opened once.
   case descriptor(Int32)
+  /// A unix socket of another host, reached by ssh. An empty host is the one that the driver's ssh
+  /// command names.
+  case ssh(user: String?, host: String, port: UInt16?, path: String)
 }
 
 /// Why a stream could not be opened. The session tries again where that can help.
-public enum OpenFailure: Hashable, Sendable {
+public enum OpenFailure: Error, Hashable, Sendable {
   /// Nobody listens (ECONNREFUSED).
   case refused
   /// The socket's file is not there (ENOENT).

@@ -1,4 +1,5 @@
 import CSwitchover
+import Glibc
 import QEMUHarness
 import SwitchoverABI
 
@@ -24,6 +25,17 @@ final class MigrationUnderTest {
     var connectLimit: UInt32 = 30_000
     var reconnectLimit: UInt32 = 30_000
     var transferDeadline: UInt64 = 0
+    var ssh: SSH?
+    /// Disks to mirror, each exported under its node's name, and where the NBD server listens.
+    var disks: [String] = []
+    var nbd: String?
+  }
+
+  /// How ssh addresses are reached.
+  struct SSH {
+    var carrier = swo_ssh_carrier.SWO_SSH_AUTO
+    var command: [String]
+    var loginMilliseconds: UInt32 = 0
   }
 
   /// A part of the ledger.
@@ -218,6 +230,24 @@ final class MigrationUnderTest {
       swo_migration_set_monitor_deadlines(
         migration, settings.connectLimit, settings.reconnectLimit))
     try Self.check(swo_migration_set_transfer_deadline(migration, settings.transferDeadline))
+    try applyStorage(settings)
+  }
+
+  private func applyStorage(_ settings: Settings) throws {
+    if let nbd = settings.nbd { try Self.check(swo_migration_set_nbd(migration, nbd, nbd)) }
+    for disk in settings.disks {
+      try Self.check(swo_migration_add_disk(migration, disk, disk, disk, 0))
+    }
+    if let ssh = settings.ssh { try Self.set(ssh, of: loop) }
+  }
+
+  /// Says how a loop reaches ssh addresses.
+  static func set(_ ssh: SSH, of loop: OpaquePointer?) throws {
+    let words = ssh.command.map { strdup($0) }
+    defer { for word in words { free(word) } }
+    let list = words.map { UnsafePointer($0) } + [nil]
+    try check(
+      swo_loop_set_ssh(loop, Int32(ssh.carrier.rawValue), list, ssh.loginMilliseconds))
   }
 
   private static func check(_ code: Int32) throws {

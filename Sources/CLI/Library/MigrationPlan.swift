@@ -53,6 +53,7 @@ struct MigrationPlan: Equatable {
   var sourceEnd = SourceEnd.quit
   var tuning = Tuning()
   var storage = Storage()
+  var ssh = SSHPlan()
   /// The absolute path of the journal; nil: none.
   var journal: String?
 }
