@@ -144,6 +144,12 @@ typedef SWO_ENUM(swo_source_end) {
   SWO_SOURCE_KEEP = 2  /* the host program ends it */
 } swo_source_end;
 
+/* Whether other programs use a monitor too. QEMU serves one client a monitor; the others wait. */
+typedef SWO_ENUM(swo_monitor_sharing) {
+  SWO_MONITOR_EXCLUSIVE = 1, /* it is held from the start to the end (default) */
+  SWO_MONITOR_SHARED = 2     /* it is let go of whenever somebody waits and the guest allows it */
+} swo_monitor_sharing;
+
 /* Constant English names, such as "source", "nobody", "switching over"; never NULL. */
 const char *swo_owner_name(int owner);
 const char *swo_guest_name(int guest);
@@ -227,6 +233,16 @@ int swo_migration_set_name(swo_migration *migration, const char *name);
  * names are resolved in start), or "fd:N" for an inherited descriptor, which is duplicated. Required for
  * both sides. */
 int swo_migration_set_monitor(swo_migration *migration, int side, const char *address);
+
+/* One of swo_monitor_sharing, for a side's monitor. SHARED suits a source whose only monitor is used by
+ * other programs. Others are let in within 100 ms (and 250 ms after the last one left) while memory travels or mirrors are brought in sync, and
+ * QEMU is slowed down for so long that it cannot reach the switchover meanwhile. With less than about 2 s
+ * left to send, in the switchover and after it the monitor is kept; a warning tells of somebody who then
+ * has waited for nearly 3 s. If others keep the monitor until the guest could be left standing, the
+ * migration fails with SWO_FAILURE_MONITOR_BUSY and the guest stays on the source. Where the kernel does
+ * not tell who waits (tcp, or no sock_diag) the monitor is let go of once a second. Errors: SWO_E_INVALID
+ * for SHARED with the target, and in swo_migration_start() with a source monitor "fd:N". */
+int swo_migration_set_monitor_sharing(swo_migration *migration, int side, int sharing);
 
 /* A second monitor of the source's QEMU, used out of band only: it breaks an NBD connection that stalls
  * at the switchover, while the guest stands and QEMU answers nobody else. Optional; advisable with local

@@ -13,7 +13,10 @@ extension MigrationEngine {
     case .monitorLost(let side): self[side].isConnected = false
     case .monitorUnavailable(let side, let trouble):
       self[side].isConnected = false
+      if side == .source, waitsOn(trouble, &effects) { return }
       self[side].trouble = trouble
+    case .clientsWait(let side, let count):
+      if side == .source { hold.clientsWait(count, at: now) }
     case .processExited(let side): self[side].hasExited = true
     case .intentStored: intent = .stored
     case .intentNotStored(let text): intent = .failed(text)
@@ -33,7 +36,15 @@ extension MigrationEngine {
 
   /// Only while RAM travels: before, the options say it; later, QEMU has decided.
   private mutating func downtimeLimitRequested(_ limit: Int64, _ effects: inout [EngineEffect]) {
-    guard phase == .transferring, source.isConnected else { return }
+    guard phase == .transferring else { return }
+    owedDowntimeLimit = limit
+    payDowntimeLimit(&effects)
+  }
+
+  /// A limit that was asked for while somebody else had the monitor is set after that.
+  private mutating func payDowntimeLimit(_ effects: inout [EngineEffect]) {
+    guard let limit = owedDowntimeLimit, phase == .transferring, source.isConnected else { return }
+    owedDowntimeLimit = nil
     convergence.limitMilliseconds = limit
     setDowntimeLimit(limit, &effects)
   }
@@ -58,16 +69,20 @@ extension MigrationEngine {
       // What it said before says nothing now.
       target.runState = nil
     }
+    if side == .source { hold.attached(at: now) }
     self[side].isConnected = true
     self[side].trouble = nil
     self[side].release = release
     if side == .source, !mirrors.isEmpty, phase != .preflight, phase != .connecting {
       poll(.queryBlockJobs, side, &effects)
     }
+    // A STOP may be among the events that were lost (I8).
+    if side == .source, phase == .mirroring { poll(.queryStatus, side, &effects) }
     guard migrateSent else { return }
     // Events were lost while nobody was attached: ask for the level of everything once.
-    poll(.queryStatus, side, &effects)
     poll(.queryMigrate, side, &effects)
+    poll(.queryStatus, side, &effects)
+    if side == .source { payDowntimeLimit(&effects) }
   }
 
   // MARK: - Replies
@@ -77,6 +92,7 @@ extension MigrationEngine {
     _ effects: inout [EngineEffect]
   ) {
     awaited.remove(command, side)
+    if side == .source { noteForHold(command, reply) }
     // What a connection took with it is said again on the next one.
     if reply == .lost, phase == .finishing || phase == .undoing { self[side].isDismissed = false }
     if case .answered(let answer) = reply {
@@ -155,6 +171,11 @@ extension MigrationEngine {
     sourceStatus(report.status)
     progress.take(report)
     progress.downtimeLimitMilliseconds = UInt64(max(convergence.limitMilliseconds, 0))
+    // One report a second, however often it is asked for the sake of others.
+    if phase == .transferring, let lastReport, now - lastReport < Self.leastReportInterval {
+      return
+    }
+    lastReport = now
     effects.append(.progressed)
     guard phase == .transferring, report.status == .active,
       let remaining = report.ramRemainingBytes,

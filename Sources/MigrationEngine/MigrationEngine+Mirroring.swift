@@ -16,6 +16,9 @@ extension MigrationEngine {
     static let syncing = 4
   }
 
+  /// All is set up; what is left is to wait.
+  var mirrorsAreSyncing: Bool { step == MirroringStep.syncing }
+
   mutating func beginMirroring(_ effects: inout [EngineEffect]) {
     alarms.set(.step, now + Self.stepLimit)
     alarms.set(.poll, now + Self.reportInterval)

@@ -3,6 +3,7 @@
 extension MigrationEngine {
   /// From one progress report to the next; also the reconcile that a lost event cannot stall.
   static let reportInterval = Span.seconds(1)
+  static let leastReportInterval = Span.milliseconds(900)
   /// After this long without news in the blackout both sides are asked again.
   static let reconcileInterval = Span.seconds(2)
   /// After this long a standing guest is worth a warning.
@@ -55,6 +56,12 @@ extension MigrationEngine {
       return Failure(.targetGone, side: .target, text: "target's QEMU ended during the transfer")
     }
     if source.isOutOfReach || target.isOutOfReach { return monitorFailure() }
+    if hold.isAwayForTooLong(at: now) {
+      return Failure(
+        .monitorBusy, side: .source,
+        text:
+          "another client kept the source's monitor until the guest could have been left standing")
+    }
     if alarms.takeDue(.transferLimit, at: now) {
       return Failure(
         .deadline, side: .source,

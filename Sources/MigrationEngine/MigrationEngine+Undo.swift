@@ -68,6 +68,7 @@ extension MigrationEngine {
     }
     if source.isOutOfReach { return conclude(&effects) }
     if !source.isConnected {
+      endTargetInAbsence(&effects)
       // Where nothing was changed there is nothing to learn from it.
       let isNeeded = migrateSent || sourceSettings?.hasSomethingToRestore == true
       return isNeeded ? .undoing : conclude(&effects)
@@ -106,6 +107,8 @@ extension MigrationEngine {
 
   /// After the STOP of the switchover nothing cancels (I4); the status then decides by itself.
   private var cancelIsSafe: Bool {
+    // After a reconnect what was known may be out of date.
+    if awaited.contains(.queryStatus, .source) { return false }
     if source.status == .preSwitchover { return !isContinued }
     return !guestRun.stopUnexplained && source.status != .device
       && source.runState != .finishMigrate

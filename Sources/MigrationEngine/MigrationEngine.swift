@@ -23,6 +23,8 @@ public struct MigrationEngine: Sendable {
   var convergence = Convergence(
     limitMilliseconds: Convergence.defaultLimitMilliseconds, highestMilliseconds: 0)
   var awaited = AwaitedReplies()
+  var hold = MonitorHold()
+  var lastReport: MonotonicInstant?
   var alarms = Alarms()
   /// The instant of the input that is being handled.
   var now = MonotonicInstant(nanoseconds: 0)
@@ -50,6 +52,9 @@ public struct MigrationEngine: Sendable {
   /// The connection that carried the grant is still the one we hear: QEMU says RESUME before it lets a
   /// guest run, so its end without RESUME proves that the guest did not run there.
   var grantConnectionIsUnbroken = true
+
+  /// The host program's, not sent yet.
+  var owedDowntimeLimit: Int64?
 
   var intent = Intent.notAsked
 
@@ -86,7 +91,12 @@ public struct MigrationEngine: Sendable {
   /// An alarm that was due at the last input and that nobody took says nothing any more: only later
   /// ones are waited for.
   public var nextDeadline: MonotonicInstant? {
-    phase == .ended ? nil : alarms.next(after: now)
+    if phase == .ended { return nil }
+    let hold = options.sourceMonitorIsShared ? hold.nextInstant(after: now) : nil
+    guard let hold, let alarm = alarms.next(after: now) else {
+      return hold ?? alarms.next(after: now)
+    }
+    return min(hold, alarm)
   }
 
   /// Whether a cancel would still be taken (I4).
@@ -110,7 +120,10 @@ public struct MigrationEngine: Sendable {
     // A decision may lead through several phases; the bound only guards against a contradiction.
     for _ in 0..<MigrationPhase.allCases.count {
       let next = decide(&effects)
-      if next == phase { return }
+      if next == phase {
+        shareSourceMonitor(&effects)
+        return
+      }
       guard phase.mayBecome(next) else {
         contradict("\(phase) cannot become \(next)", &effects)
         return
@@ -277,7 +290,7 @@ extension MigrationEngine {
       var settings = (side == .source ? sourceSettings : targetSettings) ?? Settings()
       _ = settings.changes(toReach: wantedCapabilities(side))
       _ = settings.changes(toReach: wantedParameters(side))
-      if side == .source { settings.willRamp("downtime-limit") }
+      if side == .source { rememberWhatMayChange(&settings) }
       return IntentFacts.QEMU(
         release: self[side].release, capabilities: settings.capabilitiesToRestore,
         parameters: settings.parametersToRestore)

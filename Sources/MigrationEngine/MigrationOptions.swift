@@ -32,6 +32,8 @@ public struct MigrationOptions: Sendable {
   public var connectDeadline = Span.seconds(5)
   /// How long a lost monitor may take to come back.
   public var reconnectDeadline = Span.seconds(30)
+  /// Other programs use the source's monitor too: it is let go of for them where that is safe.
+  public var sourceMonitorIsShared = false
   public var storage = StorageOptions()
   /// The intent is made durable before anything is changed; without it nothing is.
   public var isJournaled = false

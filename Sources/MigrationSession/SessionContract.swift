@@ -99,6 +99,8 @@ public enum SessionInput: Hashable, Sendable {
   case recordStored
   /// They are not; `text` says why.
   case recordNotStored(text: String)
+  /// So many clients wait at the stream's listener beside ours; nil: nobody can tell.
+  case clientsCounted(StreamID, Int?)
   /// The process that `streamOpened` named has exited; the kernel says so.
   case processExited(StreamID)
   /// A deadline came, or nothing at all: spurious ticks change nothing.
@@ -116,6 +118,8 @@ public enum SessionEffect: Hashable, Sendable {
   /// Replace the journal with these bytes, durably; answer with `recordStored` or `recordNotStored`,
   /// except after `finished`.
   case persist([UInt8])
+  /// Find out how many clients wait at this stream's listener; answer with `clientsCounted`.
+  case countWaiting(StreamID, Endpoint)
   case report(SessionReport)
 }
 
@@ -141,6 +145,8 @@ public struct SessionConfiguration: Sendable {
   public var clockOffsetMicroseconds: Int64?
   /// Which machine, and which boot of it, the driver's process numbers belong to; nil if not known.
   public var machine: String?
+
+  func monitor(of side: Side) -> Endpoint { side == .source ? sourceMonitor : targetMonitor }
 
   public init(options: MigrationOptions, sourceMonitor: Endpoint, targetMonitor: Endpoint) {
     self.options = options

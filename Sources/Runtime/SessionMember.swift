@@ -12,6 +12,7 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
   private var routes: [StreamID: Route]
   /// By `StreamID`.
   private var streams = [Stream?](repeating: nil, count: StreamID.allCases.count)
+  private var listeners = [ListenerQueue?](repeating: nil, count: StreamID.allCases.count)
   private var exitWatches = [ExitWatch?](repeating: nil, count: StreamID.allCases.count)
   private var inputs: [SessionInput] = []
   private var effects: [SessionEffect] = []
@@ -154,6 +155,8 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
     case .write(let id, let bytes): write(bytes, to: id)
     case .open(let id, _): open(id)
     case .close(let id): close(id)
+    case .countWaiting(let id, let endpoint):
+      inputs.append(.clientsCounted(id, waitingClients(id, endpoint)))
     case .persist(let bytes):
       record = bytes
       loop?.store(self)
@@ -182,6 +185,14 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
     }
   }
 
+  /// nil where the kernel cannot tell.
+  private func waitingClients(_ id: StreamID, _ endpoint: Endpoint) -> Int? {
+    guard case .unix(let path) = endpoint else { return nil }
+    let queue = listeners[id.rawValue] ?? ListenerQueue(path: path)
+    listeners[id.rawValue] = queue
+    return queue.waitingClients()
+  }
+
   private func close(_ id: StreamID) {
     streams[id.rawValue]?.close()
     streams[id.rawValue] = nil
@@ -190,7 +201,9 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
       case .streamOpened(let stream, _), .streamUnavailable(let stream, _),
         .streamEnded(let stream):
         stream == id
-      case .requested, .recordStored, .recordNotStored, .processExited, .timePassed: false
+      case .requested, .recordStored, .recordNotStored, .clientsCounted, .processExited,
+        .timePassed:
+        false
       }
     }
   }

@@ -12,6 +12,7 @@ public enum Rule: String, CaseIterable, Sendable {
   case strangenessChangesNothing = "I7"
   case pausedStaysPaused = "I8"
   case bounds = "I9"
+  case guestIsAttended = "a standing guest is attended"
   case handOverOnlyAfterProof = "hand-over"
   case noEffectAfterTheEnd = "no effect after the end"
   case liveness = "liveness"

@@ -13,10 +13,22 @@ public struct Scenario: Sendable {
     public var takesOverAtOnce = false
   }
 
+  /// Other programs that use the source's monitor.
+  public struct OthersPlan: Sendable {
+    public var count = 0
+    /// From one question of each to its next.
+    public var interval = Span.seconds(1)
+    /// The first that is served while RAM travels stays for so long, once.
+    public var keepsFor = Span.zero
+    /// Whether the kernel says how many stand in the queue.
+    public var canBeCounted = true
+  }
+
   public var source = QEMUConfiguration()
   public var target = QEMUConfiguration()
   public var options = MigrationOptions()
   public var host = HostPlan()
+  public var others = OthersPlan()
   public var guestAtStart = GuestAtStart.running
   /// Whether the kernel can tell the session who is behind a monitor.
   public var isLocal = true

@@ -30,6 +30,8 @@ public final class World {
     case faultEnds(Int)
     case heal
     case hostProgram(HostProgram.Wake)
+    case otherClient(OtherClients.Wake)
+    case sessionCounts(StreamID)
     case recordStored([UInt8]?, text: String)
     case recovers
   }
@@ -51,6 +53,10 @@ public final class World {
   var link: MigrationLink
   var storageLink: StorageLink
   var host: HostProgram
+  var others = OtherClients()
+  /// When the session let go of the source's monitor, for others; nil: it has it.
+  var leftSourceAt: MonotonicInstant?
+  var sourceAttachedAt: MonotonicInstant?
   /// What consoles have read: every stream's bytes, in order of the streams.
   var consoles: [[UInt8]] = []
   var observer: Observer
@@ -117,6 +123,7 @@ public final class World {
     for index in scenario.faults.indices { plan(index) }
     schedule(.request(.start), after: scenario.startsAfter)
     schedule(.guestWrites, after: .milliseconds(3))
+    otherClientsBegin()
     schedule(.heal, after: scenario.healsAt)
     while takeNext() {
       if let end = sessionEndedAt, now - end > Self.aftermath { break }
@@ -197,6 +204,8 @@ public final class World {
     case .faultEnds(let index): faultEnds(index)
     case .heal: heal()
     case .hostProgram(let wake): hostProgramWakes(wake)
+    case .otherClient(let wake): otherClientWakes(wake)
+    case .sessionCounts(let stream): sessionCounts(stream)
     case .recordStored(let bytes, let text): recordStored(bytes, text)
     case .recovers: recovers()
     }
@@ -224,7 +233,11 @@ public final class World {
 
   func give(_ side: Side, _ input: SimulatedQEMU.Input) {
     for effect in self[side].handle(input, at: now) { carryOut(effect, of: side) }
-    if side == .source { statusStriker() }
+    if side == .source {
+      statusStriker()
+      lookForUnattendedGuest()
+      letBlockedClientsIn()
+    }
     observer.look(source: source, target: target, storage: storage, at: now)
   }
 

@@ -14,6 +14,7 @@ final class MigrationUnderTest {
     var sourceEnd: swo_source_end? = .SWO_SOURCE_KEEP
     var sourceMonitor: String
     var targetMonitor: String
+    var sharesSourceMonitor = false
     var uri: String
     var incomingURI: String?
     var bandwidth: UInt64?
@@ -117,8 +118,8 @@ final class MigrationUnderTest {
     guard self.phase == phase else { throw HarnessError("it never was in \(phase): \(story)") }
   }
 
-  func pumpUntilHandOverIsWanted(times: Int = 1) throws {
-    try pump { $0.handOversWanted >= times || $0.isFinished }
+  func pumpUntilHandOverIsWanted(times: Int = 1, upTo limit: Duration = .seconds(60)) throws {
+    try pump(upTo: limit) { $0.handOversWanted >= times || $0.isFinished }
     guard !isFinished else { throw HarnessError("no hand-over was wanted: \(story)") }
   }
 
@@ -188,6 +189,11 @@ final class MigrationUnderTest {
   private func apply(_ settings: Settings) throws {
     try Self.check(swo_migration_set_monitor(migration, 1, settings.sourceMonitor))
     try Self.check(swo_migration_set_monitor(migration, 2, settings.targetMonitor))
+    if settings.sharesSourceMonitor {
+      try Self.check(
+        swo_migration_set_monitor_sharing(
+          migration, 1, Int32(swo_monitor_sharing.SWO_MONITOR_SHARED.rawValue)))
+    }
     try Self.check(swo_migration_set_uri(migration, settings.uri))
     try Self.check(swo_migration_set_hand_over(migration, Int32(settings.handOver.rawValue)))
     if let end = settings.sourceEnd, settings.handOver != .SWO_HAND_OVER_EXTERNAL {

@@ -30,6 +30,11 @@ struct MigrationArguments: ParsableArguments {
       "A second monitor of the source, for out-of-band commands only.", valueName: "address"))
   var sourceOutOfBand: String?
 
+  @Flag(
+    help: "Other programs use the source's monitor too: let them in as long as the guest allows it."
+  )
+  var sourceShared = false
+
   @Option(help: ArgumentHelp("What to call the guest in texts.", valueName: "name"))
   var name: String?
 
@@ -60,6 +65,7 @@ struct MigrationArguments: ParsableArguments {
     var plan = MigrationPlan(
       name: name, source: source, target: target, outOfBandMonitor: sourceOutOfBand, uri: uri,
       incomingURI: incomingUri)
+    plan.sourceMonitorIsShared = sourceShared
     plan.tuning.capabilities = capability
     plan.tuning.parameters = parameter
     plan.storage = disks.storage

@@ -45,6 +45,8 @@ struct MigrationPlan: Equatable {
   var outOfBandMonitor: String?
   var uri: String
   var incomingURI: String?
+  /// Other programs use the source's monitor too.
+  var sourceMonitorIsShared = false
   var handOver = HandOverMode.none
   /// The shell command that moves ownership, where the mode has one.
   var handOverCommand: String?

@@ -32,6 +32,11 @@ C<source_end> (that not with an external hand-over).
 
 The addresses of both monitors: C</path>, C<unix:/path>, C<tcp:host:port> or C<fd:NUMBER>.
 
+=item source_sharing
+
+C<shared> where other programs use the source's monitor too: they are let in as long as the guest allows
+it. C<exclusive> (default) keeps it from the start to the end.
+
 =item oob
 
 A second monitor of the source, for out-of-band commands: it breaks a disk connection that stalls
@@ -128,7 +133,7 @@ my @PAIRED_OPTIONS = (
 );
 
 my @OTHER_OPTIONS = qw(source target hand_over source_end downtime_limit_ms
-    highest_downtime_limit_ms capabilities parameters nbd nbd_listen disks fast_order);
+    highest_downtime_limit_ms capabilities parameters nbd nbd_listen disks fast_order source_sharing);
 my $HIGHEST_DOWNTIME_LIMIT_MS = 2_000_000;
 
 my @NUMBERS = qw(ram_total_bytes ram_transferred_bytes ram_remaining_bytes rate_bytes_per_second pass
@@ -180,6 +185,11 @@ sub _apply {
     if (defined $options->{source_end}) {
         $set->(\&QEMU::Switchover::C::migration_set_source_end, QEMU::Switchover::_number(
             'source_end', $options->{source_end}, 'SOURCE', qw(quit keep)));
+    }
+    if (defined $options->{source_sharing}) {
+        $set->(\&QEMU::Switchover::C::migration_set_monitor_sharing, _side('source'),
+            QEMU::Switchover::_number('source_sharing', $options->{source_sharing}, 'MONITOR',
+                qw(exclusive shared)));
     }
     if (defined(my $limit = $options->{downtime_limit_ms})) {
         my $highest = $options->{highest_downtime_limit_ms} // $HIGHEST_DOWNTIME_LIMIT_MS;
