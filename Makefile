@@ -35,7 +35,7 @@ BUDGET_sim := 240
 BUDGET_qemu := 900
 BUDGET_c := 200
 BUDGET_packaging := 60
-BUDGET_perl := 600
+BUDGET_perl := 1500
 BUDGET_perl-taint := 180
 
 # Each kind of build keeps its files apart: .build (tests), .build-release, .build-tools, .build-asan,

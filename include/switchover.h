@@ -127,7 +127,8 @@ typedef SWO_ENUM(swo_hand_over) {
   SWO_HAND_OVER_BEFORE_RESUME = 1, /* default: after the load is proven, before the target runs */
   SWO_HAND_OVER_AFTER_RESUME = 2,  /* fastest; only with a cluster lock that outlives the source node */
   SWO_HAND_OVER_NONE = 3,          /* no cluster */
-  SWO_HAND_OVER_EXTERNAL = 4       /* the host program resumes the target itself */
+  SWO_HAND_OVER_EXTERNAL = 4       /* the host program resumes the target itself; when it is told to, both
+                                      monitors are free and are looked at briefly from then on */
 } swo_hand_over;
 
 typedef SWO_ENUM(swo_hand_over_result) {
@@ -385,6 +386,11 @@ int swo_migration_cancel(swo_migration *migration);
 /* Answers SWO_EVENT_HAND_OVER_WANTED, with one of swo_hand_over_result. */
 int swo_migration_handed_over(swo_migration *migration, int result);
 
+/* Changes QEMU's `downtime-limit`, milliseconds, 1 to 2000000, while RAM travels (SWO_PHASE_TRANSFERRING,
+ * else SWO_E_STATE): for a host program with a ramp of its own, which sets the library's to 0 in
+ * swo_migration_set_downtime_limit(). A refusal of QEMU is a SWO_EVENT_WARNING. */
+int swo_migration_change_downtime_limit(swo_migration *migration, uint32_t limit_ms);
+
 /* Says that ownership in the cluster is back with the source after a hand-over that was done, so that
  * the source may be resumed when the target is proven unable to run. */
 int swo_migration_handed_back(swo_migration *migration);
@@ -422,6 +428,10 @@ typedef SWO_ENUM(swo_number) {
 
 /* One figure. Returns 0, or SWO_E_STATE while it is not known (value_out is then left alone). */
 int swo_migration_number(const swo_migration *migration, int number, uint64_t *value_out);
+
+/* The source's last answer to `query-migrate`, whole and in QEMU's own words, as JSON; "" before the
+ * first. It is asked each second while RAM travels, and once at the end. */
+const char *swo_migration_report(const swo_migration *migration);
 
 /* The ledger of the blackout: its parts in order of time. The number of parts, 0 before the end. */
 int swo_migration_ledger_count(const swo_migration *migration);

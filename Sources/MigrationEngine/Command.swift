@@ -187,6 +187,8 @@ public enum EngineInput: Hashable, Sendable {
   case handOverReported(HandOverResult)
   case handedBack
   case fenced(Side)
+  /// The host program wants another `downtime-limit`, milliseconds.
+  case downtimeLimitRequested(Int64)
   /// The monitor greeted and negotiated, for the first time or again.
   case monitorReady(Side, QEMURelease)
   /// The connection ended; its commands in flight are reported as lost after this.

@@ -8,6 +8,7 @@ extension MigrationEngine {
     case .handOverReported(let result): handOverReported(result)
     case .handedBack: handOver.handBack()
     case .fenced(let side): self[side].isFenced = true
+    case .downtimeLimitRequested(let limit): downtimeLimitRequested(limit, &effects)
     case .monitorReady(let side, let release): monitorReady(side, release, &effects)
     case .monitorLost(let side): monitorLost(side)
     case .monitorUnavailable(let side, let trouble):
@@ -31,6 +32,27 @@ extension MigrationEngine {
       }
     case .timePassed: break
     }
+  }
+
+  /// Only while RAM travels: before, the options say it; later, QEMU has decided.
+  private mutating func downtimeLimitRequested(_ limit: Int64, _ effects: inout [EngineEffect]) {
+    guard phase == .transferring else { return }
+    owedDowntimeLimit = limit
+    payDowntimeLimit(&effects)
+  }
+
+  /// A limit that was asked for while somebody else had the monitor is set after that.
+  private mutating func payDowntimeLimit(_ effects: inout [EngineEffect]) {
+    guard let limit = owedDowntimeLimit, phase == .transferring, source.isConnected else { return }
+    owedDowntimeLimit = nil
+    convergence.limitMilliseconds = limit
+    setDowntimeLimit(limit, &effects)
+  }
+
+  private mutating func setDowntimeLimit(_ limit: Int64, _ effects: inout [EngineEffect]) {
+    ask(
+      .setParameters([ParameterSetting(name: "downtime-limit", value: .integer(limit))]), .source,
+      &effects)
   }
 
   private mutating func handOverReported(_ result: HandOverResult) {
@@ -64,6 +86,7 @@ extension MigrationEngine {
     if migrateSent { poll(.queryMigrate, side, &effects) }
     poll(.queryStatus, side, &effects)
     if side == .source, !mirrors.isEmpty { poll(.queryBlockJobs, side, &effects) }
+    if side == .source { payDowntimeLimit(&effects) }
   }
 
   // MARK: - Replies
@@ -176,9 +199,7 @@ extension MigrationEngine {
       let remaining = report.ramRemainingBytes,
       let limit = convergence.reported(remainingBytes: remaining)
     else { return }
-    ask(
-      .setParameters([ParameterSetting(name: "downtime-limit", value: .integer(limit))]), .source,
-      &effects)
+    setDowntimeLimit(limit, &effects)
     effects.append(.log("auto-increased downtime limit to \(limit) ms"))
   }
 

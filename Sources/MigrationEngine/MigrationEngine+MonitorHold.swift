@@ -42,7 +42,6 @@ extension MigrationEngine {
     case .transferring
     where source.status == .active && !guestRun.stopUnexplained && !cancelRequested:
       return .transfer(transferLimits)
-    case .handingOver where options.handOver == .external && mirrors.areGone: return .free
     default: return .keep
     }
   }

@@ -14,6 +14,8 @@ extension MigrationEngine {
   static let explanationLimit = Span.seconds(10)
   /// How often a target is looked at whose monitor was left to the host program.
   static let externalInterval = Span.milliseconds(500)
+  /// How long the source may take to end its mirrors before the host program is told to go on.
+  static let externalOfferLimit = Span.seconds(2)
 
   // MARK: - Transferring
 
@@ -142,7 +144,14 @@ extension MigrationEngine {
         undoReason = nbdFailure()
         return .undoing
       }
-      guard nbdStop == .stopped || target.isOutOfReach else {
+      if target.isOutOfReach, nbdStop != .stopped {
+        undoReason = Failure(
+          .monitorLost, side: .target, command: "nbd-server-stop",
+          text: "target's monitor did not come back; whether its NBD server stopped is unknown (I3)"
+        )
+        return .undoing
+      }
+      guard nbdStop == .stopped else {
         reconcile([.target], &effects)
         return .switchingOver
       }
@@ -215,14 +224,14 @@ extension MigrationEngine {
 
   mutating func beginHandingOver(_ effects: inout [EngineEffect]) {
     if options.handOver != .afterResume { stopNBD(&effects) }
+    if options.handOver == .external {
+      alarms.set(.step, now + Self.externalOfferLimit)
+      // QEMU's own figures of the migration: the host program gets no other chance to see them.
+      poll(.queryMigrate, .source, &effects)
+      return
+    }
     handOver.offer()
     if options.handOver != .afterResume { ledger.handOverAsked(at: now) }
-    if options.handOver == .external {
-      // The host program needs the target's monitor to resume it.
-      grant.givenToHostProgram()
-      effects.append(.letGo(of: .target))
-      alarms.set(.poll, now + Self.externalInterval)
-    }
     effects.append(.handOverWanted)
   }
 
@@ -282,7 +291,9 @@ extension MigrationEngine {
     case .reported:
       undoReason = Failure(.handOver, text: "the host program did not resume the target")
       return .undoing
-    case .notOffered, .offered, .handedBack:
+    case .notOffered:
+      return offerExternally(&effects)
+    case .offered, .handedBack:
       break
     }
     if target.isProvenDead || targetIsMissing() {
@@ -290,7 +301,6 @@ extension MigrationEngine {
         .targetGone, side: .target, text: "target's QEMU ended before it was seen to run")
       return .undoing
     }
-    _ = endMirrors(takenOverToo: true, &effects)
     watchExternally(&effects)
     return .handingOver
   }
@@ -301,6 +311,30 @@ extension MigrationEngine {
     guard case .unreachable = target.trouble else { return false }
     if !alarms.isSet(.step) { alarms.set(.step, now + options.reconnectDeadline) }
     return alarms.takeDue(.step, at: now)
+  }
+
+  /// Lets go of both monitors and says so: the host program needs the target's to resume it, and the
+  /// source's to end it. What is left to do on the source comes before.
+  private mutating func offerExternally(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    if let failure = activationFailure() {
+      undoReason = failure
+      return .undoing
+    }
+    let mirrorsAreEnded = endMirrors(takenOverToo: true, &effects)
+    let sourceIsDone = !source.isConnected || mirrorsAreEnded && awaited.isEmpty(.source)
+    guard sourceIsDone || alarms.takeDue(.step, at: now) else { return .handingOver }
+    alarms.clear(.step)
+    handOver.offer()
+    ledger.handOverAsked(at: now)
+    grant.givenToHostProgram()
+    effects.append(.letGo(of: .target))
+    if source.isConnected {
+      effects.append(.letGo(of: .source))
+      source.isConnected = false
+    }
+    alarms.set(.poll, now + Self.externalInterval)
+    effects.append(.handOverWanted)
+    return .handingOver
   }
 
   /// Looks at the target now and then, and never keeps its monitor from the host program.
@@ -457,7 +491,9 @@ extension MigrationEngine {
   static let finishingLimit = Span.seconds(10)
 
   mutating func beginFinishing(_ effects: inout [EngineEffect]) {
-    if options.handOver == .external { effects.append(.attach(.target)) }
+    if options.handOver == .external {
+      for side in Side.allCases { effects.append(.attach(side)) }
+    }
     if let failure = nbdFailure() { effects.append(.warn(failure.text)) }
     alarms.set(.step, now + Self.firstInstructionsSpan)
   }

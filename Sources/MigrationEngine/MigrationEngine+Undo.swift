@@ -26,6 +26,10 @@ extension MigrationEngine {
     alarms.clear(.standing)
     alarms.set(.poll, now + Self.undoInterval)
     if migrateSent { poll(.queryMigrate, .source, &effects) }
+    // It was let go of with the hand-over.
+    if options.handOver == .external, handOver.state != .notOffered {
+      effects.append(.attach(.source))
+    }
     // It was left to the host program, which says that it did not resume it: look before it is ended.
     if grant.state == .withHostProgram, handOver.isWithSource || sourceRanAgain {
       effects.append(.attach(.target))

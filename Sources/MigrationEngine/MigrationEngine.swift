@@ -58,6 +58,9 @@ public struct MigrationEngine: Sendable {
   /// guest run, so its end without RESUME proves that the guest did not run there.
   var grantConnectionIsUnbroken = true
 
+  /// The host program's, not sent yet.
+  var owedDowntimeLimit: Int64?
+
   var intent = Intent.notAsked
 
   enum Intent: Hashable, Sendable {

@@ -66,11 +66,6 @@ struct MirrorSet: Sendable {
 
   var mirrors: [Mirror]
 
-  /// No job is left, and none of our nodes.
-  var areGone: Bool {
-    mirrors.allSatisfy { $0.report == nil && !$0.isLive && !$0.isConcluded && !$0.nodeIsAdded }
-  }
-
   init(_ disks: [DiskOptions]) {
     mirrors = disks.enumerated().map { index, disk in
       var isWriteBlocking = true

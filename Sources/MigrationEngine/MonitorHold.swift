@@ -33,6 +33,10 @@ struct MonitorHold: Sendable {
   static let longestAbsence = Span.seconds(3600)
   /// How often it is looked in our absence whether all were served.
   static let absenceLookInterval = Span.milliseconds(10)
+  /// The listener's queue holds so many; further ones are refused, and come again by themselves.
+  static let queueLength = 2
+  /// How long a queue that was full has to be empty: those who were refused try again each 50 to 100 ms.
+  static let refusedInterval = Span.milliseconds(120)
   /// However many wait, we stand in the queue after this.
   static let serviceLimit = Span.milliseconds(500)
   /// How long QEMU may take to notice that it was slowed down.
@@ -108,6 +112,9 @@ struct MonitorHold: Sendable {
   /// nil: nobody can tell.
   private var waiting: Int? = 0
   private var waitingSince: MonotonicInstant?
+  /// Others may have been refused, and nobody sees them wait.
+  private var queueWasFull = false
+  private var emptySince: MonotonicInstant?
   private var nextLook: MonotonicInstant?
   private var askedAt: MonotonicInstant?
   private var figures: Figures?
@@ -153,6 +160,8 @@ struct MonitorHold: Sendable {
     state = .held(since: now)
     waiting = 0
     waitingSince = nil
+    queueWasFull = false
+    emptySince = nil
     nextLook = now + Self.leastHold
     if pace != .full { pace = .unknown }
     figures = nil
@@ -165,9 +174,12 @@ struct MonitorHold: Sendable {
   /// So many clients stand in the listener's queue; nil: nobody can tell.
   mutating func clientsWait(_ count: Int?, at now: MonotonicInstant) {
     waiting = count
+    if let count, count >= Self.queueLength { queueWasFull = true }
     if let count, count > 0 {
       waitingSince = waitingSince ?? now
+      emptySince = nil
     } else {
+      emptySince = emptySince ?? now
       waitingSince = nil
       wasForcedInVain = false
     }
@@ -215,13 +227,19 @@ struct MonitorHold: Sendable {
   }
 
   private mutating func comeBack(_ since: MonotonicInstant, at now: MonotonicInstant) -> Act? {
-    if waiting.map({ $0 == 0 }) ?? true || now >= since + Self.serviceLimit {
+    if areServed(at: now) || now >= since + Self.serviceLimit {
       isComingBack = true
       return .comeBack
     }
     guard let nextLook, now >= nextLook else { return nil }
     self.nextLook = now + Self.absenceLookInterval
     return .countWaiting
+  }
+
+  private func areServed(at now: MonotonicInstant) -> Bool {
+    guard let waiting else { return true }
+    guard waiting == 0 else { return false }
+    return !queueWasFull || emptySince.map { now >= $0 + Self.refusedInterval } ?? false
   }
 
   private mutating func hold(

@@ -33,6 +33,8 @@ public struct MigrationSession: DrivenSession {
   public var guest: GuestCondition { engine.guest }
   public var progress: Progress { engine.progress }
   public var ledger: Ledger { engine.ledger }
+  /// The source's last answer to `query-migrate`, in QEMU's own words.
+  public var sourceReport: JSONValue? { monitors.sourceReport }
   public var disks: [DiskProgress] { engine.disks }
   public var options: MigrationOptions { engine.options }
   /// Whether a cancel would still be taken (I4).
@@ -105,6 +107,7 @@ public struct MigrationSession: DrivenSession {
     case .handedOver(let result): inputs.append(.handOverReported(result))
     case .handedBack: inputs.append(.handedBack)
     case .fenced(let side): inputs.append(.fenced(side))
+    case .downtimeLimit(let limit): inputs.append(.downtimeLimitRequested(limit))
     }
   }
 

@@ -72,6 +72,7 @@ public enum HostRequest: Hashable, Sendable {
   case handedOver(HandOverResult)
   case handedBack
   case fenced(Side)
+  case downtimeLimit(milliseconds: Int64)
 }
 
 /// What a driver interprets: inputs in, effects out, and the instant to wake it at.

@@ -1,6 +1,7 @@
 import MigrationEngine
 import MigrationSession
 import Platform
+import QMP
 
 /// Why a migration cannot begin.
 public enum MigrationSetupError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -126,6 +127,8 @@ public final class Migration: SessionMember<MigrationSession> {
   public var guest: GuestCondition { session.guest }
   public var progress: Progress { session.progress }
   public var ledger: Ledger { session.ledger }
+  /// The source's last answer to `query-migrate`, as JSON text; empty before the first.
+  public var sourceReport: [UInt8] { session.sourceReport.map(JSONText.encode) ?? [] }
   public var options: MigrationOptions { session.options }
   /// How far the local disks have got.
   public var disks: [DiskProgress] { session.disks }

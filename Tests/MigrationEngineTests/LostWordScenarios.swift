@@ -263,8 +263,10 @@ struct ExternalScenarios {
   @Test func aTargetThatDiesBeforeItIsResumedGivesTheGuestBack() {
     var it = Scenario.transferring(.external)
     it.completeOnSource()
+    it.letGoOfBoth()
     it.die(.target)
     #expect(it.engine.phase == .undoing)
+    it.feed(.monitorReady(.source, it.release))
     it.report(.source, .completed)
     it.settle(except: Command.ofRecovery)
     #expect(it.sent(.cont, to: .source) == 0)
@@ -273,10 +275,23 @@ struct ExternalScenarios {
     #expect(it.sent(.cont, to: .source) == 1)
   }
 
-  @Test func aTargetThatDiesAndAHostProgramThatIsSilentEnd() {
+  @Test func aTargetThatDiesBeforeTheOfferGivesTheGuestBackAtOnce() {
     var it = Scenario.transferring(.external)
     it.completeOnSource()
     it.die(.target)
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.report(.source, .completed)
+    it.settle(except: Command.ofRecovery)
+    #expect(!it.log.contains(.handOverWanted))
+    #expect(it.sent(.cont, to: .source) == 1)
+  }
+
+  @Test func aTargetThatDiesAndAHostProgramThatIsSilentEnd() {
+    var it = Scenario.transferring(.external)
+    it.completeOnSource()
+    it.letGoOfBoth()
+    it.die(.target)
+    it.feed(.monitorReady(.source, it.release))
     it.report(.source, .completed)
     it.settle(except: Command.ofRecovery)
     it.pass(.seconds(61))
@@ -288,7 +303,7 @@ struct ExternalScenarios {
   @Test func aTargetThatNobodyFindsEnds() {
     var it = Scenario.transferring(.external)
     it.completeOnSource()
-    it.lose(.target)
+    it.letGoOfBoth()
     for _ in 0..<100 {
       it.pass(.seconds(1))
       if it.engine.phase != .handingOver { break }
@@ -300,7 +315,7 @@ struct ExternalScenarios {
   @Test func aMonitorThatTheHostProgramHoldsIsNotMissing() {
     var it = Scenario.transferring(.external)
     it.completeOnSource()
-    it.lose(.target)
+    it.letGoOfBoth()
     for _ in 0..<100 {
       it.pass(.seconds(1))
       it.feed(.monitorUnavailable(.target, .busy))
@@ -311,10 +326,11 @@ struct ExternalScenarios {
   @Test func aGuestThatStandsForAReasonOfItsOwnHasRun() {
     var it = Scenario.transferring(.external)
     it.completeOnSource()
-    it.lose(.target)
+    it.letGoOfBoth()
     it.pass(.seconds(1))
     it.comeBack(.target, .ioError, .completed)
     it.settle()
+    it.feed(.monitorReady(.source, it.release))
     it.report(.source, .completed)
     it.settle()
     #expect(it.engine.conclusion?.owner == .target)

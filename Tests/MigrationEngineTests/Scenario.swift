@@ -153,6 +153,13 @@ struct Scenario {
     return scenario
   }
 
+  /// After `completed`, with `external`: up to the host program's turn.
+  mutating func letGoOfBoth() {
+    reply(.source, .queryMigrate, .answered(.unreadable))
+    feed(.monitorLost(.target))
+    feed(.monitorLost(.source))
+  }
+
   /// STOP, explained by `query-status`, then `completed`.
   mutating func completeOnSource() {
     event(.source, .stop)

@@ -54,7 +54,7 @@ struct SharedMonitorScenarios {
     it.feed(.monitorLost(.source))
     it.pass(.milliseconds(10))
     #expect(it.log.last == .countWaiting(.source))
-    it.feed(.clientsWait(.source, 2))
+    it.feed(.clientsWait(.source, 1))
     #expect(it.log.last == .countWaiting(.source))
     it.pass(.milliseconds(10))
     it.feed(.clientsWait(.source, 0))
@@ -82,6 +82,23 @@ struct SharedMonitorScenarios {
     it.reply(.source, Self.full)
     it.completeOnSource()
     #expect(it.sent(.cont, to: .target) == 1)
+  }
+
+  @Test func whoWasRefusedByAFullQueueIsWaitedForToo() {
+    var it = transferring()
+    look(&it, 2)
+    it.reply(.source, .queryMigrate, report(1 << 30))
+    it.reply(.source, Self.slow)
+    it.reply(.source, .queryMigrate, report(1 << 30))
+    it.feed(.monitorLost(.source))
+    for waiting in [0, 1, 0, 0, 0] {
+      it.pass(.milliseconds(30))
+      it.feed(.clientsWait(.source, waiting))
+      #expect(it.log.last == .countWaiting(.source))
+    }
+    it.pass(.milliseconds(70))
+    it.feed(.clientsWait(.source, 0))
+    #expect(it.log.last == .attach(.source))
   }
 
   @Test func whoComesAfterSomebodyIsLetInAgain() {
@@ -122,7 +139,7 @@ struct SharedMonitorScenarios {
     var it = transferring(.external)
     it.completeOnSource()
     #expect(it.engine.phase == .handingOver)
-    look(&it, 1)
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
     #expect(it.log.contains(.letGo(of: .source)))
   }
 

@@ -162,12 +162,17 @@ struct SwitchoverScenarios {
     #expect(it.engine.conclusion?.owner == .nobody)
   }
 
-  @Test func externalLetsGoOfTheMonitorAndSeesTheGuestRun() {
+  @Test func externalLetsGoOfBothMonitorsAndSeesTheGuestRun() {
     var it = Scenario.transferring(.external)
     it.completeOnSource()
+    #expect(!it.log.contains(.handOverWanted))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    #expect(it.log.contains(.handOverWanted))
     #expect(it.log.contains(.letGo(of: .target)))
+    #expect(it.log.contains(.letGo(of: .source)))
     #expect(it.sent(.cont, to: .target) == 0)
     it.feed(.monitorLost(.target))
+    it.feed(.monitorLost(.source))
     it.pass(.milliseconds(600))
     #expect(it.log.contains(.attach(.target)))
     it.targetState = .running
@@ -175,11 +180,53 @@ struct SwitchoverScenarios {
     it.settle()
     it.reply(.target, .queryMigrate, .answered(.unreadable))
     it.settle()
+    #expect(it.log.contains(.attach(.source)))
+    it.feed(.monitorReady(.source, it.release))
+    it.settle()
     it.reply(.source, .queryMigrate, .answered(.unreadable))
     it.settle()
     #expect(it.sent(.quit, to: .source) == 0)
     #expect(it.engine.conclusion?.end == .completed)
     #expect(it.engine.conclusion?.owner == .target)
+  }
+
+  @Test func externalEndsTheMirrorsBeforeItLetsGo() {
+    var it = Scenario.transferring(.external, disks: 1)
+    let job = MirrorNames.job(0)
+    it.completeOnSource()
+    it.reply(.target, .nbdServerStop)
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.reply(.source, .yank(nodes: [MirrorNames.node(0)]))
+    it.reply(.source, .blockJobCancel(job: job, force: true))
+    #expect(!it.log.contains(.handOverWanted))
+    it.jobs = []
+    it.event(.source, .blockJobCancelled(job: job))
+    it.event(.source, .jobStatusChanged(job: job, status: "null"))
+    it.reply(.source, .yank(nodes: [MirrorNames.node(0)]))
+    it.reply(.source, .blockdevDel(node: MirrorNames.node(0)))
+    it.settle()
+    #expect(it.log.contains(.letGo(of: .source)))
+    #expect(it.log.contains(.handOverWanted))
+  }
+
+  @Test func theHostProgramChangesTheDowntimeLimitWhileMemoryTravels() {
+    func limit(_ milliseconds: Int64) -> Command {
+      .setParameters([ParameterSetting(name: "downtime-limit", value: .integer(milliseconds))])
+    }
+    var it = Scenario.transferring(.external)
+    it.feed(.downtimeLimitRequested(400))
+    #expect(it.sent(limit(400), to: .source) == 1)
+    it.settle()
+    it.feed(.monitorLost(.source))
+    it.feed(.downtimeLimitRequested(600))
+    #expect(it.sent(limit(600), to: .source) == 0)
+    it.feed(.monitorReady(.source, it.release))
+    #expect(it.sent(limit(600), to: .source) == 1)
+    it.settle()
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.completeOnSource()
+    it.feed(.downtimeLimitRequested(800))
+    #expect(it.sent(limit(800), to: .source) == 0)
   }
 
   @Test func failedOnTheSourceLeavesTheGuestThere() {

@@ -394,6 +394,15 @@ swo_migration_handed_over(migration, result)
     int result
 
 int
+swo_migration_change_downtime_limit(migration, limit_ms)
+    swo_migration *migration
+    uint32_t limit_ms
+
+foreign_text
+swo_migration_report(migration)
+    swo_migration *migration
+
+int
 swo_migration_handed_back(migration)
     swo_migration *migration
 

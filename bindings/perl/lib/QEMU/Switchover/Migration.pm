@@ -348,6 +348,21 @@ sub fenced {
     return;
 }
 
+=head2 change_downtime_limit
+
+    $migration->change_downtime_limit(400);
+
+Changes QEMU's C<downtime-limit>, milliseconds, while memory travels (phase C<transferring>; else it
+dies with the code C<state>), where you have a ramp of your own.
+
+=cut
+
+sub change_downtime_limit {
+    my ($self, $limit_ms) = @_;
+    $self->_call(\&QEMU::Switchover::C::migration_change_downtime_limit, $limit_ms);
+    return;
+}
+
 =head2 phase
 
 =head2 end
@@ -406,6 +421,22 @@ sub numbers {
         $numbers{$name} = $value if defined $value;
     }
     return \%numbers;
+}
+
+=head2 report
+
+    my $report = $migration->report();
+
+The source's last answer to C<query-migrate>, decoded, in QEMU's own words; undef before the first.
+
+=cut
+
+sub report {
+    my ($self) = @_;
+    my $text = QEMU::Switchover::C::migration_report($self->{handle});
+    return if $text eq '';
+    require QEMU::Switchover::JSON;
+    return QEMU::Switchover::JSON::decode($text);
 }
 
 =head2 ledger
