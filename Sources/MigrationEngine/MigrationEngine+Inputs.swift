@@ -236,6 +236,8 @@ extension MigrationEngine {
     // A final status stays: QEMU does not leave it without a new `migrate`.
     if source.status.isFinal || status == .none { return }
     source.status = status
+    // A guest that runs is stopped first, and that would have been heard on this connection.
+    if source.runState == .running { sourceSeenRunning() }
   }
 
   private mutating func targetStatus(_ status: MigrationStatus) {
@@ -266,6 +268,7 @@ extension MigrationEngine {
       if source.status != .completed { guestIsOff = true }
     case .migration(let status):
       guard migrateSent else { return }
+      if case .unrecognised = status { return }
       migrateAccepted = true
       sourceStatus(status)
       if status == .completed, let timestamp { ledger.sourceCompleted(timestamp: timestamp) }

@@ -65,6 +65,7 @@ extension MigrationEngine {
       guard awaited.isEmpty else { break }
       step = MirroringStep.syncing
       alarms.clear(.step)
+      alarms.set(.poll, now + Self.reportInterval)
       if let limit = storage.syncDeadline { alarms.set(.transferLimit, now + limit) }
       poll(.queryBlockJobs, .source, &effects)
     default:
@@ -148,12 +149,11 @@ extension MigrationEngine {
   private mutating func awaitSync(_ effects: inout [EngineEffect]) -> MigrationPhase {
     if mirrors.areAllReady, target.isConnected {
       let background = mirrors.mirrors.filter { !$0.isWriteBlocking }
-      if background.isEmpty || modeChangeAsked {
+      if background.isEmpty || modeChangeAsked || !canChangeMode {
         return awaited.isEmpty ? .transferring : .mirroring
       }
       // Mirrors that copy in the background keep a dirty bitmap past STOP.
       modeChangeAsked = true
-      guard canChangeMode else { return .mirroring }
       for mirror in background { ask(.blockJobChange(job: mirror.jobID), .source, &effects) }
       return .mirroring
     }
@@ -220,7 +220,8 @@ extension MigrationEngine {
       }
       undoReason = refused(side, command.qmpName, refusal)
       return true
-    case (.blockdevAdd, .lost), (.blockdevMirror, .lost), (.driveMirror, .lost),
+    case (.queryBlockNodes, .lost), (.queryBlockDevices, .lost), (.blockdevAdd, .lost),
+      (.blockdevMirror, .lost), (.driveMirror, .lost),
       (.nbdServerStart, .lost), (.blockExportAdd, .lost):
       guard phase == .mirroring, undoReason == nil else { return true }
       undoReason = Failure(

@@ -381,7 +381,7 @@ extension MigrationEngine {
   }
 
   mutating func decideActivating(_ effects: inout [EngineEffect]) -> MigrationPhase {
-    if grant.isConfirmed { return options.handOver == .afterResume ? .handingOver : .finishing }
+    if grant.isConfirmed { return phaseAfterActivation }
     if let failure = activationFailure() {
       undoReason = failure
       return .undoing
@@ -395,17 +395,19 @@ extension MigrationEngine {
       // an answer proves that the grant was carried out, or refused, before it.
       switch target.runState {
       case .paused, .inmigrate: sendGrant(&effects)
-      default: break
+      default: if holdsPausedGuest(&effects) { return phaseAfterActivation }
       }
     case .never, .accepted:
-      if holdsPausedGuest(&effects) {
-        return options.handOver == .afterResume ? .handingOver : .finishing
-      }
+      if holdsPausedGuest(&effects) { return phaseAfterActivation }
     default:
       break
     }
     reconcile([.target], &effects)
     return .activating
+  }
+
+  private var phaseAfterActivation: MigrationPhase {
+    options.handOver == .afterResume ? .handingOver : .finishing
   }
 
   /// The target has loaded and stands, for good: nobody but its owner may resume it (I8).

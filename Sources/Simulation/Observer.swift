@@ -163,6 +163,8 @@ struct Observer {
   mutating func delivered(
     _ bytes: [UInt8], on stream: StreamID, delay: Span, at now: MonotonicInstant
   ) {
+    // What a monitor for commands out of band says is said again on the other one.
+    guard stream != .sourceOutOfBand else { return }
     let side = stream.side
     let left = MonotonicInstant(nanoseconds: now.nanoseconds - delay.nanoseconds)
     if side == .source { contact.source = left } else { contact.target = left }
@@ -250,6 +252,9 @@ struct Observer {
     at now: MonotonicInstant
   ) {
     hasResumedSource = true
+    if targetHasRun, !host.fenced.contains(.target) {
+      violate(.oneGuestRuns, "source resumed after the guest ran on the target", at: now)
+    }
     if target.isRunning { violate(.oneGuestRuns, "source resumed while the target runs", at: now) }
     if target.isAlive, hasGranted {
       violate(.oneGuestRuns, "source resumed after a grant, with the target alive", at: now)

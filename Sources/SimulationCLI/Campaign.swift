@@ -47,6 +47,7 @@ struct Campaign {
       broken += 1
       let at = violation.at.nanoseconds / 1_000
       print("seed \(seed): \(violation.rule.rawValue): \(violation.text) (at \(at) us)")
+      fflush(nil)
     }
     if options.printsHashes || options.first == options.last {
       print(

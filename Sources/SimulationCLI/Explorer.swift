@@ -35,6 +35,7 @@ struct Explorer {
       print(
         "order \(number) (\(order)): \(steps), \(worlds - before.worlds) worlds, "
           + "\(broken - before.broken) violations")
+      fflush(nil)
       if broken > 0 && !options.keepsGoing { break }
     }
     printFigures(Double(clock() - first) / Double(CLOCKS_PER_SEC))
