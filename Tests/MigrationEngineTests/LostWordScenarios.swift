@@ -279,7 +279,6 @@ struct ExternalScenarios {
     var it = Scenario.transferring(.external)
     it.completeOnSource()
     it.die(.target)
-    it.reply(.source, .queryMigrate, .answered(.unreadable))
     it.report(.source, .completed)
     it.settle(except: Command.ofRecovery)
     #expect(!it.log.contains(.handOverWanted))
