@@ -127,7 +127,8 @@ typedef SWO_ENUM(swo_hand_over) {
   SWO_HAND_OVER_BEFORE_RESUME = 1, /* default: after the load is proven, before the target runs */
   SWO_HAND_OVER_AFTER_RESUME = 2,  /* fastest; only with a cluster lock that outlives the source node */
   SWO_HAND_OVER_NONE = 3,          /* no cluster */
-  SWO_HAND_OVER_EXTERNAL = 4       /* the host program resumes the target itself */
+  SWO_HAND_OVER_EXTERNAL = 4       /* the host program resumes the target itself; when it is told to, both
+                                      monitors are free and are looked at briefly from then on */
 } swo_hand_over;
 
 typedef SWO_ENUM(swo_hand_over_result) {
@@ -149,6 +150,12 @@ typedef SWO_ENUM(swo_sync_policy) {
   SWO_SYNC_WAIT = 2,    /* a warning, and the mirrors go on */
   SWO_SYNC_THROTTLE = 3 /* a warning, and each write of the guest waits until the target has it */
 } swo_sync_policy;
+
+/* Whether other programs use a monitor too. QEMU serves one client a monitor; the others wait. */
+typedef SWO_ENUM(swo_monitor_sharing) {
+  SWO_MONITOR_EXCLUSIVE = 1, /* it is held from the start to the end (default) */
+  SWO_MONITOR_SHARED = 2     /* it is let go of whenever somebody waits and the guest allows it */
+} swo_monitor_sharing;
 
 /* Constant English names, such as "source", "nobody", "switching over"; never NULL. */
 const char *swo_owner_name(int owner);
@@ -175,6 +182,30 @@ int swo_loop_dispatch(swo_loop *loop, int timeout_ms);
 
 /* Takes the oldest event. Returns 1 and an event to be freed with swo_event_free(), or 0 if none waits. */
 int swo_loop_next_event(swo_loop *loop, swo_event **event_out);
+
+/* How the other hosts of ssh addresses ("ssh://[user@]host[:port]/path") are reached. */
+typedef SWO_ENUM(swo_ssh_carrier) {
+  /* Default. libssh2 carries the monitor where it can log in, the system's ssh memory and disks, and each
+   * the other's part where that one cannot. A SWO_EVENT_LOG says who carries what, and why. */
+  SWO_SSH_AUTO = 1,
+  SWO_SSH_LIBSSH2 = 2, /* only libssh2, in this process */
+  SWO_SSH_SYSTEM = 3   /* only the system's ssh, as a child */
+} swo_ssh_carrier;
+
+/* Sets how ssh addresses are reached by everything that is started or opened in the loop from now on.
+ *
+ * carrier is one of swo_ssh_carrier. command is the ssh command as a NULL-terminated list of at most 128
+ * arguments, each of at most 4096 bytes: program and options, such as {"ssh", "-F", "/etc/my/config",
+ * "-o", "HostKeyAlias=node2", NULL}; NULL: {"ssh", NULL}. What ssh's configuration says under these
+ * options (`ssh -G`) holds for both carriers: user, port, keys, known hosts, aliases. With an address
+ * that names no host ("ssh:///path") the command's last argument is the destination. login_ms bounds each
+ * step of a login, 100 to 600000 milliseconds; 0: 30000.
+ *
+ * Host keys are always checked: an unknown or changed one is an error, and a command that sets
+ * StrictHostKeyChecking, BatchMode, ExitOnForwardFailure or ControlPath otherwise is refused at the
+ * start. Nobody is asked for a passphrase: use an agent. Since 0.1. */
+int swo_loop_set_ssh(
+    swo_loop *loop, int carrier, const char *const *command, uint32_t login_ms);
 
 /* ---- Events ------------------------------------------------------------------------------------ */
 
@@ -231,8 +262,25 @@ int swo_migration_set_name(swo_migration *migration, const char *name);
 
 /* The address of a side's QMP monitor: "unix:/path", "/path", "tcp:host:port" (numeric host or name;
  * names are resolved in start), or "fd:N" for an inherited descriptor, which is duplicated. Required for
- * both sides. */
+ * both sides.
+ *
+ * The target's may be "ssh://[user@]host[:port]/path", a unix socket of another host, reached as
+ * swo_loop_set_ssh() says. Then "unix:" in swo_migration_set_uri() and in the address of
+ * swo_migration_set_nbd() name sockets of that host too: the source gets sockets of a private directory
+ * (0700, so its QEMU runs as this user or as root) that lead there. All of it is open before the source
+ * is touched. swo_migration_start() then blocks while ssh's configuration is read and the host's name is
+ * looked up. */
 int swo_migration_set_monitor(swo_migration *migration, int side, const char *address);
+
+/* One of swo_monitor_sharing, for a side's monitor. SHARED suits a source whose only monitor is used by
+ * other programs. Others are let in within 100 ms (and 250 ms after the last one left) while memory travels or mirrors are brought in sync, and
+ * QEMU is slowed down for so long that it cannot reach the switchover meanwhile. With less than about 2 s
+ * left to send, in the switchover and after it the monitor is kept; a warning tells of somebody who then
+ * has waited for nearly 3 s. If others keep the monitor until the guest could be left standing, the
+ * migration fails with SWO_FAILURE_MONITOR_BUSY and the guest stays on the source. Where the kernel does
+ * not tell who waits (tcp, or no sock_diag) the monitor is let go of once a second. Errors: SWO_E_INVALID
+ * for SHARED with the target, and in swo_migration_start() with a source monitor "fd:N". */
+int swo_migration_set_monitor_sharing(swo_migration *migration, int side, int sharing);
 
 /* A second monitor of the source's QEMU, used out of band only: it breaks an NBD connection that stalls
  * at the switchover, while the guest stands and QEMU answers nobody else. Optional; advisable with local
@@ -349,6 +397,11 @@ int swo_migration_cancel(swo_migration *migration);
 /* Answers SWO_EVENT_HAND_OVER_WANTED, with one of swo_hand_over_result. */
 int swo_migration_handed_over(swo_migration *migration, int result);
 
+/* Changes QEMU's `downtime-limit`, milliseconds, 1 to 2000000, while RAM travels (SWO_PHASE_TRANSFERRING,
+ * else SWO_E_STATE): for a host program with a ramp of its own, which sets the library's to 0 in
+ * swo_migration_set_downtime_limit(). A refusal of QEMU is a SWO_EVENT_WARNING. */
+int swo_migration_change_downtime_limit(swo_migration *migration, uint32_t limit_ms);
+
 /* Says that ownership in the cluster is back with the source after a hand-over that was done, so that
  * the source may be resumed when the target is proven unable to run. */
 int swo_migration_handed_back(swo_migration *migration);
@@ -386,6 +439,10 @@ typedef SWO_ENUM(swo_number) {
 
 /* One figure. Returns 0, or SWO_E_STATE while it is not known (value_out is then left alone). */
 int swo_migration_number(const swo_migration *migration, int number, uint64_t *value_out);
+
+/* The source's last answer to `query-migrate`, whole and in QEMU's own words, as JSON; "" before the
+ * first. It is asked each second while RAM travels, and once at the end. */
+const char *swo_migration_report(const swo_migration *migration);
 
 /* The ledger of the blackout: its parts in order of time. The number of parts, 0 before the end. */
 int swo_migration_ledger_count(const swo_migration *migration);

@@ -8,7 +8,8 @@ struct Convergence: Sendable {
   /// QEMU's own default `downtime-limit`.
   static let defaultLimitMilliseconds: Int64 = 300
 
-  private(set) var limitMilliseconds: Int64
+  /// In force now; the ramp goes on from here.
+  var limitMilliseconds: Int64
   let highestMilliseconds: Int64
   private var lowestRemaining: UInt64 = .max
   private var reportsWithoutProgress = 0

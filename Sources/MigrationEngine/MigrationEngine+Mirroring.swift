@@ -17,9 +17,12 @@ extension MigrationEngine {
     static let looking = 5
   }
 
+  /// All is set up; what is left is to wait.
+  var mirrorsAreSyncing: Bool { step == MirroringStep.syncing }
+
   mutating func beginMirroring(_ effects: inout [EngineEffect]) {
     alarms.set(.step, now + Self.stepLimit)
-    alarms.set(.poll, now + Self.reportInterval)
+    alarms.set(.poll, nextReport)
     if let address = storage.listenAddress {
       ask(.nbdServerStart(address), .target, &effects)
     }
@@ -64,6 +67,7 @@ extension MigrationEngine {
       guard awaited.isEmpty else { break }
       step = MirroringStep.syncing
       alarms.clear(.step)
+      alarms.set(.poll, now + Self.reportInterval)
       if let limit = storage.syncDeadline { alarms.set(.transferLimit, now + limit) }
       poll(.queryBlockJobs, .source, &effects)
     case MirroringStep.looking:
@@ -152,7 +156,7 @@ extension MigrationEngine {
   private mutating func awaitSync(_ effects: inout [EngineEffect]) {
     if mirrors.areAllReady, target.isConnected {
       let background = mirrors.mirrors.filter { !$0.isWriteBlocking }
-      if background.isEmpty || modeChangeAsked {
+      if background.isEmpty || modeChangeAsked || !canChangeMode {
         guard awaited.isEmpty else { return }
         step = MirroringStep.looking
         poll(.queryBlockJobs, .source, &effects)
@@ -161,7 +165,7 @@ extension MigrationEngine {
         makeWriteBlocking(&effects)
       }
     } else if alarms.takeDue(.poll, at: now) {
-      alarms.set(.poll, now + Self.reportInterval)
+      alarms.set(.poll, nextReport)
       poll(.queryBlockJobs, .source, &effects)
       effects.append(.progressed)
     }
@@ -169,7 +173,6 @@ extension MigrationEngine {
 
   private mutating func makeWriteBlocking(_ effects: inout [EngineEffect]) {
     modeChangeAsked = true
-    guard canChangeMode else { return }
     for mirror in mirrors.mirrors where !mirror.isWriteBlocking {
       ask(.blockJobChange(job: mirror.jobID), .source, &effects)
     }
@@ -261,7 +264,8 @@ extension MigrationEngine {
       }
       undoReason = refused(side, command.qmpName, refusal)
       return true
-    case (.blockdevAdd, .lost), (.blockdevMirror, .lost), (.driveMirror, .lost),
+    case (.queryBlockNodes, .lost), (.queryBlockDevices, .lost), (.blockdevAdd, .lost),
+      (.blockdevMirror, .lost), (.driveMirror, .lost),
       (.nbdServerStart, .lost), (.blockExportAdd, .lost):
       guard phase == .mirroring, undoReason == nil else { return true }
       undoReason = Failure(
@@ -355,12 +359,13 @@ extension MigrationEngine {
   private static let softEndLimit = Span.seconds(3)
 
   private mutating func tellToEnd(_ mirror: MirrorSet.Mirror, _ effects: inout [EngineEffect]) {
+    let standsForGood = source.status == .completed && !sourceRanAgain
     let told = endingSince.first { $0.index == mirror.index }
     let isOverdue = told.map { now >= $0.since + Self.softEndLimit } ?? false
     let stall = mirrors.stall(at: now) ?? .zero
     let isStalled = mirrors.stall(at: now) != nil
     let way: MirrorEnding
-    if source.status == .completed || source.status == .preSwitchover {
+    if standsForGood || source.status == .preSwitchover {
       way = .standing
     } else if mirror.state == .ready, !isOverdue, !isStalled {
       // Told to end over a stalled connection, it would hold up QEMU's main loop: look first.
@@ -494,7 +499,11 @@ extension MigrationEngine {
         lookAgain(&effects)
       }
     default:
-      reconcile([.source], &effects)
+      if continuation == .toBeRepeated {
+        continueMigration(&effects)
+      } else {
+        reconcile([.source], &effects)
+      }
     }
     return .switchingOver
   }
@@ -523,6 +532,7 @@ extension MigrationEngine {
     ledger.migrationContinued(
       endsMirrorsFirst: preSwitchoverStep == PreSwitchoverStep.ending, at: now)
     preSwitchoverStep = PreSwitchoverStep.continued
+    continuation = .pending
     alarms.clear(.drain)
     ask(.migrateContinue, .source, &effects)
   }

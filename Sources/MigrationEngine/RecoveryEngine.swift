@@ -141,8 +141,8 @@ extension RecoveryEngine {
     case .outOfBandChanged(.source, let isReady): outOfBandIsReady = isReady
     case .replied(let side, let command, let reply, _): replied(side, command, reply)
     case .eventArrived(let side, let event, _): arrived(event, side)
-    case .cancelRequested, .handOverReported, .handedBack, .outOfBandChanged, .intentStored,
-      .intentNotStored, .timePassed:
+    case .cancelRequested, .handOverReported, .handedBack, .downtimeLimitRequested,
+      .outOfBandChanged, .intentStored, .intentNotStored, .clientsWait, .timePassed:
       break
     }
   }

@@ -33,6 +33,8 @@ public struct MigrationSession: DrivenSession {
   public var guest: GuestCondition { engine.guest }
   public var progress: Progress { engine.progress }
   public var ledger: Ledger { engine.ledger }
+  /// The source's last answer to `query-migrate`, in QEMU's own words.
+  public var sourceReport: JSONValue? { monitors.sourceReport }
   public var disks: [DiskProgress] { engine.disks }
   public var options: MigrationOptions { engine.options }
   /// Whether a cancel would still be taken (I4).
@@ -66,6 +68,8 @@ public struct MigrationSession: DrivenSession {
       inputs.append(.intentStored)
     case .recordNotStored(let text):
       inputs.append(.intentNotStored(text: text))
+    case .clientsCounted(let stream, let count):
+      inputs.append(.clientsWait(stream.side, count))
     case .processExited(let stream):
       monitors.processExited(stream)
     case .timePassed:
@@ -103,6 +107,7 @@ public struct MigrationSession: DrivenSession {
     case .handedOver(let result): inputs.append(.handOverReported(result))
     case .handedBack: inputs.append(.handedBack)
     case .fenced(let side): inputs.append(.fenced(side))
+    case .downtimeLimit(let limit): inputs.append(.downtimeLimitRequested(limit))
     }
   }
 
@@ -148,8 +153,13 @@ public struct MigrationSession: DrivenSession {
       case .send, .sendOutOfBand: break
       case .letGo(let side): monitors.close(.monitor(of: side), at: now, &effects)
       case .attach(let side):
-        monitors.open(
-          .monitor(of: side), within: configuration.options.connectDeadline, at: now, &effects)
+        // At the source others may keep it for long, and giving up would cost our place in the queue.
+        let limit =
+          side == .source
+          ? configuration.options.reconnectDeadline : configuration.options.connectDeadline
+        monitors.open(.monitor(of: side), within: limit, at: now, &effects)
+      case .countWaiting(let side):
+        effects.append(.countWaiting(.monitor(of: side), configuration.monitor(of: side)))
       case .phaseChanged(let phase): effects.append(.report(.phaseChanged(phase)))
       case .progressed: effects.append(.report(.progressed))
       case .handOverWanted: effects.append(.report(.handOverWanted))

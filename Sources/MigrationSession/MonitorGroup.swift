@@ -8,6 +8,8 @@ import QMP
 struct MonitorGroup {
   private var monitors = [SideMonitor?](repeating: nil, count: StreamID.allCases.count)
   private var facts: [EngineInput] = []
+  /// The source's last answer to `query-migrate`, whole.
+  private(set) var sourceReport: JSONValue?
 
   mutating func add(
     _ stream: StreamID, _ endpoint: Endpoint, policy: MonitorConnection.Policy,
@@ -191,6 +193,9 @@ struct MonitorGroup {
             Int(clamping: version.major), Int(clamping: version.minor),
             Int(clamping: version.micro))))
     case .reply(let id, let value):
+      if side == .source, monitors[stream.rawValue]?.command(id) == .queryMigrate {
+        sourceReport = value
+      }
       replied(id, stream, at: now) { .answered($0.answer(value)) }
     case .commandFailed(let id, let error):
       replied(id, stream, at: now) { _ in
@@ -254,6 +259,8 @@ private struct SideMonitor {
     if let id { inFlight.append(SentCommand(id: id, command: command, sentAt: now)) }
     return id
   }
+
+  func command(_ id: QMPCommandID) -> Command? { inFlight.first { $0.id == id }?.command }
 
   mutating func takeCommand(_ id: QMPCommandID) -> SentCommand? {
     guard let index = inFlight.firstIndex(where: { $0.id == id }) else { return nil }

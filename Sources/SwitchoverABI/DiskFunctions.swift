@@ -135,6 +135,9 @@ private func serverAddress(
   switch try endpoint(pointer, name) {
   case .unix(let path): return .unix(path: path)
   case .tcp(let host, let port): return .inet(host: host, port: String(port))
+  case .ssh:
+    throw .invalid(
+      "\(name) is an ssh address: name the socket as the target's host does, unix:/path")
   case .descriptor: throw .invalid("\(name) is a descriptor: an NBD server needs an address")
   }
 }

@@ -25,6 +25,7 @@ final class MigrationHandle {
   let failureText = OwnedText()
   let nextStep = OwnedText()
   let summary = OwnedText()
+  let report = OwnedText()
   private var ledgerNames: [OwnedText] = []
   private var diskNames: [OwnedText] = []
 

@@ -41,6 +41,14 @@ public func swo_migration_number(
 }
 
 @c @implementation
+public func swo_migration_report(_ migration: OpaquePointer?) -> UnsafePointer<CChar>? {
+  textAnswer("swo_migration_report") { () throws(CallFailure) in
+    let handle = try object(migration, MigrationHandle.self)
+    return handle.report.pointer(to: try handle.started().sourceReport)
+  }
+}
+
+@c @implementation
 public func swo_migration_ledger_count(_ migration: OpaquePointer?) -> Int32 {
   word("swo_migration_ledger_count", migration) { migration in
     UInt32(clamping: migration.map { parts(of: $0).count } ?? 0)

@@ -66,6 +66,20 @@ public func swo_migration_fenced(_ migration: OpaquePointer?, _ side: Int32) -> 
 }
 
 @c @implementation
+public func swo_migration_change_downtime_limit(
+  _ migration: OpaquePointer?, _ limit_ms: UInt32
+) -> Int32 {
+  answer("swo_migration_change_downtime_limit") { () throws(CallFailure) in
+    guard 1...2_000_000 ~= limit_ms else {
+      throw .invalid("limit_ms is not in 1...2000000")
+    }
+    let migration = try unfinished(migration)
+    guard migration.phase == .transferring else { throw .state("no RAM travels") }
+    return try request(.downtimeLimit(milliseconds: Int64(limit_ms)), migration)
+  }
+}
+
+@c @implementation
 public func swo_migration_run(_ migration: OpaquePointer?, _ timeout_ms: Int32) -> Int32 {
   answer("swo_migration_run") { () throws(CallFailure) in
     let handle = try object(migration, MigrationHandle.self)

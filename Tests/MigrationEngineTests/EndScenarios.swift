@@ -55,8 +55,10 @@ struct EndScenarios {
   @Test func aTargetThatTheHostProgramDidNotResumeIsLookedAtAndEnded() {
     var it = Scenario.transferring(.external)
     it.completeOnSource()
-    it.feed(.monitorLost(.target))
+    it.letGoOfBoth()
     it.feed(.handOverReported(.failed))
+    #expect(it.log.contains(.attach(.source)))
+    it.feed(.monitorReady(.source, it.release))
     it.reply(.source, .queryMigrate, .answered(.unreadable))
     #expect(it.log.contains(.attach(.target)))
     it.feed(.monitorReady(.target, it.release))
@@ -74,8 +76,10 @@ struct EndScenarios {
   @Test func aTargetThatRunsAgainstTheHostProgramsWordIsItsOwner() {
     var it = Scenario.transferring(.external)
     it.completeOnSource()
-    it.feed(.monitorLost(.target))
+    it.letGoOfBoth()
     it.feed(.handOverReported(.failed))
+    #expect(it.log.contains(.attach(.source)))
+    it.feed(.monitorReady(.source, it.release))
     it.reply(.source, .queryMigrate, .answered(.unreadable))
     it.feed(.monitorReady(.target, it.release))
     it.targetState = .running
@@ -141,6 +145,7 @@ struct EndScenarios {
     it.completeOnSource()
     it.reply(.target, .cont)
     it.event(.target, .resume)
+    it.pass(.milliseconds(20))
     #expect(it.sent(.quit, to: .source) == 1)
     // Both connections were dead already, and nobody knew.
     for side in Side.allCases {

@@ -61,8 +61,18 @@ struct Scenario {
     feed(.replied(side, command, reply, roundTrip: .milliseconds(1)))
   }
 
-  /// Answers what any QEMU would answer at once, until nothing of it is open.
+  /// Answers what any QEMU would answer at once, until nothing of it is open; both are then no longer
+  /// left alone after the guest's start.
   mutating func settle(except skipped: [Command] = []) {
+    answer(except: skipped)
+    let rest = Span.milliseconds(20)
+    if engine.phase == .finishing, let next = engine.nextDeadline, next <= now + rest {
+      pass(rest)
+      answer(except: skipped)
+    }
+  }
+
+  private mutating func answer(except skipped: [Command]) {
     var rounds = 0
     while rounds < 200,
       let index = open.firstIndex(where: { entry in
@@ -145,6 +155,13 @@ struct Scenario {
     return scenario
   }
 
+  /// After `completed`, with `external`: up to the host program's turn.
+  mutating func letGoOfBoth() {
+    reply(.source, .queryMigrate, .answered(.unreadable))
+    feed(.monitorLost(.target))
+    feed(.monitorLost(.source))
+  }
+
   /// STOP, explained by `query-status`, then `completed`.
   mutating func completeOnSource() {
     event(.source, .stop)
@@ -168,17 +185,41 @@ struct Scenario {
 
   func position(_ effect: EngineEffect) -> Int? { log.firstIndex(of: effect) }
 
-  /// The target's QEMU is gone, and the kernel says so.
+  /// A side's QEMU is gone, and the kernel says so.
   mutating func die(_ side: Side) {
-    feed(.monitorLost(side))
-    for entry in open where entry.side == side {
-      feed(.replied(side, entry.command, .lost, roundTrip: .zero))
-    }
-    open.removeAll { $0.side == side }
+    lose(side)
     feed(.processExited(side))
   }
 
+  /// A monitor's connection ends, and takes with it what was not answered.
+  mutating func lose(_ side: Side) {
+    feed(.monitorLost(side))
+    while let index = open.firstIndex(where: { $0.side == side }) {
+      let entry = open.remove(at: index)
+      feed(.replied(side, entry.command, .lost, roundTrip: .zero))
+    }
+  }
+
+  /// It is back, and answers with these.
+  mutating func comeBack(_ side: Side, _ state: RunState, _ status: MigrationStatus) {
+    if side == .source { sourceState = state } else { targetState = state }
+    feed(.monitorReady(side, release))
+    settle(except: Command.ofRecovery)
+    report(side, status)
+  }
+
+  mutating func report(_ side: Side, _ status: MigrationStatus) {
+    var report = MigrationReport()
+    report.status = status
+    reply(side, .queryMigrate, .answered(.migration(report)))
+  }
+
   mutating func pass(_ span: Span) { feed(.timePassed, after: span) }
+}
+
+extension Command {
+  /// What brings a pair to one owner: tests answer it themselves.
+  static let ofRecovery: [Command] = [.cont, .quit, .migrateCancel, .migrateContinue]
 }
 
 extension MigrationEngine: CustomTestStringConvertible {

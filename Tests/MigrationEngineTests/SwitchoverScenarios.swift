@@ -17,6 +17,7 @@ struct SwitchoverScenarios {
     #expect(it.engine.owner == .unknown)
     it.event(.target, .resume)
     #expect(it.engine.owner == .target)
+    it.targetState = .running
     it.settle()
     it.reply(.source, .queryMigrate, .answered(.unreadable))
     it.reply(.source, .quit)
@@ -24,6 +25,23 @@ struct SwitchoverScenarios {
     #expect(it.engine.conclusion?.end == .completed)
     #expect(it.engine.conclusion?.owner == .target)
     #expect(it.engine.conclusion?.guest == .running)
+  }
+
+  @Test(arguments: [HandOverMode.none, .beforeResume])
+  func bothAreLeftAloneWhileTheGuestBegins(handOver: HandOverMode) {
+    var it = Scenario.transferring(handOver)
+    it.completeOnSource()
+    it.feed(.handOverReported(.done))
+    it.event(.target, .migration(.completed))
+    it.event(.target, .resume)
+    it.reply(.target, .cont)
+    #expect(it.engine.owner == .target)
+    it.pass(.milliseconds(15))
+    #expect(it.open.isEmpty)
+    #expect(it.sent(.quit, to: .source) == 0)
+    it.pass(.milliseconds(5))
+    #expect(it.sent(.quit, to: .source) == 1)
+    #expect(it.open.contains { $0.side == .target })
   }
 
   @Test func aCompletedThatOvertakesTheRunStateWaitsForIt() {
@@ -43,6 +61,7 @@ struct SwitchoverScenarios {
     it.settle()
     #expect(it.engine.phase == .transferring)
     it.sourceState = .postmigrate
+    it.targetState = .paused
     it.event(.source, .migration(.completed))
     it.event(.target, .migration(.completed))
     it.settle()
@@ -59,16 +78,27 @@ struct SwitchoverScenarios {
     it.feed(.startRequested)
     it.feed(.monitorReady(.source, it.release))
     it.feed(.monitorReady(.target, it.release))
+    // The source has said that it runs; the target is being disarmed.
     it.settle(except: [.stop])
     it.event(.source, .stop)
-    it.sourceState = .paused
+    it.sourceState = .guestPanicked
     it.settle()
     it.event(.source, .migration(.active))
+    #expect(it.engine.phase == .transferring)
     it.sourceState = .postmigrate
+    it.targetState = .paused
     it.event(.source, .migration(.completed))
     it.event(.target, .migration(.completed))
-    it.settle()
+    for _ in 0..<5 {
+      it.pass(.seconds(3))
+      it.settle()
+    }
     #expect(it.sent(.cont, to: .target) == 0)
+    it.reply(.source, .quit)
+    it.feed(.monitorLost(.source))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    #expect(it.engine.conclusion?.end == .completed)
+    #expect(it.engine.conclusion?.guest == .paused)
   }
 
   @Test func anAlarmThatNobodyTookDoesNotKeepTheDriverAwake() {
@@ -132,12 +162,17 @@ struct SwitchoverScenarios {
     #expect(it.engine.conclusion?.owner == .nobody)
   }
 
-  @Test func externalLetsGoOfTheMonitorAndSeesTheGuestRun() {
+  @Test func externalLetsGoOfBothMonitorsAndSeesTheGuestRun() {
     var it = Scenario.transferring(.external)
     it.completeOnSource()
+    #expect(!it.log.contains(.handOverWanted))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    #expect(it.log.contains(.handOverWanted))
     #expect(it.log.contains(.letGo(of: .target)))
+    #expect(it.log.contains(.letGo(of: .source)))
     #expect(it.sent(.cont, to: .target) == 0)
     it.feed(.monitorLost(.target))
+    it.feed(.monitorLost(.source))
     it.pass(.milliseconds(600))
     #expect(it.log.contains(.attach(.target)))
     it.targetState = .running
@@ -145,11 +180,53 @@ struct SwitchoverScenarios {
     it.settle()
     it.reply(.target, .queryMigrate, .answered(.unreadable))
     it.settle()
+    #expect(it.log.contains(.attach(.source)))
+    it.feed(.monitorReady(.source, it.release))
+    it.settle()
     it.reply(.source, .queryMigrate, .answered(.unreadable))
     it.settle()
     #expect(it.sent(.quit, to: .source) == 0)
     #expect(it.engine.conclusion?.end == .completed)
     #expect(it.engine.conclusion?.owner == .target)
+  }
+
+  @Test func externalEndsTheMirrorsBeforeItLetsGo() {
+    var it = Scenario.transferring(.external, disks: 1)
+    let job = MirrorNames.job(0)
+    it.completeOnSource()
+    it.reply(.target, .nbdServerStop)
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.reply(.source, .yank(nodes: [MirrorNames.node(0)]))
+    it.reply(.source, .blockJobCancel(job: job, force: true))
+    #expect(!it.log.contains(.handOverWanted))
+    it.jobs = []
+    it.event(.source, .blockJobCancelled(job: job))
+    it.event(.source, .jobStatusChanged(job: job, status: "null"))
+    it.reply(.source, .yank(nodes: [MirrorNames.node(0)]))
+    it.reply(.source, .blockdevDel(node: MirrorNames.node(0)))
+    it.settle()
+    #expect(it.log.contains(.letGo(of: .source)))
+    #expect(it.log.contains(.handOverWanted))
+  }
+
+  @Test func theHostProgramChangesTheDowntimeLimitWhileMemoryTravels() {
+    func limit(_ milliseconds: Int64) -> Command {
+      .setParameters([ParameterSetting(name: "downtime-limit", value: .integer(milliseconds))])
+    }
+    var it = Scenario.transferring(.external)
+    it.feed(.downtimeLimitRequested(400))
+    #expect(it.sent(limit(400), to: .source) == 1)
+    it.settle()
+    it.feed(.monitorLost(.source))
+    it.feed(.downtimeLimitRequested(600))
+    #expect(it.sent(limit(600), to: .source) == 0)
+    it.feed(.monitorReady(.source, it.release))
+    #expect(it.sent(limit(600), to: .source) == 1)
+    it.settle()
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.completeOnSource()
+    it.feed(.downtimeLimitRequested(800))
+    #expect(it.sent(limit(800), to: .source) == 0)
   }
 
   @Test func failedOnTheSourceLeavesTheGuestThere() {

@@ -166,6 +166,7 @@ static const struct {
   CONSTANT(HAND_OVER_EXTERNAL), CONSTANT(HAND_OVER_DONE), CONSTANT(HAND_OVER_FAILED),
   CONSTANT(HAND_OVER_UNKNOWN), CONSTANT(SOURCE_QUIT), CONSTANT(SOURCE_KEEP),
   CONSTANT(SYNC_FAIL), CONSTANT(SYNC_WAIT), CONSTANT(SYNC_THROTTLE),
+  CONSTANT(MONITOR_EXCLUSIVE), CONSTANT(MONITOR_SHARED),
   CONSTANT(EVENT_PHASE), CONSTANT(EVENT_PROGRESS), CONSTANT(EVENT_HAND_OVER_WANTED),
   CONSTANT(EVENT_WARNING), CONSTANT(EVENT_LOG), CONSTANT(EVENT_FINISHED),
   CONSTANT(EVENT_QMP_READY), CONSTANT(EVENT_QMP_REPLY), CONSTANT(EVENT_QMP_EVENT),
@@ -289,6 +290,12 @@ swo_migration_set_hand_over(migration, mode)
     int mode
 
 int
+swo_migration_set_monitor_sharing(migration, side, sharing)
+    swo_migration *migration
+    int side
+    int sharing
+
+int
 swo_migration_set_source_end(migration, source_end)
     swo_migration *migration
     int source_end
@@ -391,6 +398,15 @@ int
 swo_migration_handed_over(migration, result)
     swo_migration *migration
     int result
+
+int
+swo_migration_change_downtime_limit(migration, limit_ms)
+    swo_migration *migration
+    uint32_t limit_ms
+
+foreign_text
+swo_migration_report(migration)
+    swo_migration *migration
 
 int
 swo_migration_handed_back(migration)

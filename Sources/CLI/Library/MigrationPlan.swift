@@ -46,12 +46,15 @@ struct MigrationPlan: Equatable {
   var outOfBandMonitor: String?
   var uri: String
   var incomingURI: String?
+  /// Other programs use the source's monitor too.
+  var sourceMonitorIsShared = false
   var handOver = HandOverMode.none
   /// The shell command that moves ownership, where the mode has one.
   var handOverCommand: String?
   var sourceEnd = SourceEnd.quit
   var tuning = Tuning()
   var storage = Storage()
+  var ssh = SSHPlan()
   /// The absolute path of the journal; nil: none.
   var journal: String?
 }

@@ -9,6 +9,7 @@ use Test::More;
 use QEMU::Switchover;
 use QEMU::Switchover::Migration;
 use QEMU::Switchover::QMP;
+use QEMU::Switchover::QemuServer::Run;
 
 my ($DISTRIBUTION) = $FindBin::Bin =~ m!\A(.+)/t\z!s;
 
@@ -53,7 +54,8 @@ is(QEMU::Switchover::library_version(), QEMU::Switchover->VERSION,
 
 # Each method that is offered has its heading, and each heading its method.
 for my $module (qw(QEMU::Switchover QEMU::Switchover::Migration QEMU::Switchover::QMP
-    QEMU::Switchover::Error QEMU::Switchover::JSON))
+    QEMU::Switchover::Error QEMU::Switchover::JSON QEMU::Switchover::QemuServer::Run
+    QEMU::Switchover::QemuServer::Forward))
 {
     my $path = $INC{ ($module =~ s!::!/!gr) . '.pm' };
     my $text = text_of($path);

@@ -24,8 +24,12 @@ sub resident {
 
 my $plain = resident('1');
 my $loaded = resident('use QEMU::Switchover; my $loop = QEMU::Switchover->new()');
-diag("perl has $plain KiB, with the module $loaded KiB");
+my $others = resident(join(';', map { "eval { require $_ }" } qw(JSON IO::Multiplex)));
+diag("perl has $plain KiB, with the module $loaded KiB, with JSON and IO::Multiplex $others KiB");
 cmp_ok($loaded - $plain, '<=', $HIGHEST_GROWTH_KIB, 'the module takes 8 MiB at most');
+
+my $whole = resident('require QEMU::Switchover::QemuServer::Run; require QEMU::Switchover::Migration');
+diag("with what the drop-in needs, $whole KiB");
 
 my $threads = resident('use QEMU::Switchover; my $loop = QEMU::Switchover->new();'
     . 'opendir(my $tasks, "/proc/self/task"); my @all = grep { /\d/ } readdir($tasks);'

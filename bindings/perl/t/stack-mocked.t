@@ -1,4 +1,5 @@
-# The stack in its pure mocked form: it asks for exactly what it always asked for.
+# The stack in its pure mocked form: it asks for exactly what it always asked for, with the drop-in and
+# without it.
 use strict;
 use warnings;
 
@@ -16,11 +17,18 @@ sub read_text {
 open(my $expected, '<', "$STACK/mocked.expected") or die "can't read the transcript: $!\n";
 my $wanted = read_text($expected);
 
+# What finds the module that is tested.
+my @include = map { ('-I', $_) } grep { !ref } @INC;
+my $DROP_IN = 'QEMU::Switchover::QemuServer';
+
 my @runs = map {
-    my @command = ($^X, @{ $_->{options} }, '-I', "$STACK/lib", "$STACK/mocked.pl");
+    my @command =
+        ($^X, @{ $_->{options} }, '-I', "$STACK/lib", "$STACK/mocked.pl", @{ $_->{arguments} // [] });
     open($_->{output}, '-|', @command) or die "can't run @command: $!\n";
     $_;
-} { name => 'plain', options => [] }, { name => 'tainted', options => ['-T'] };
+} { name => 'plain', options => [] }, { name => 'tainted', options => ['-T'] },
+    { name => 'drop-in before the mocks', options => ['-T', @include, "-M$DROP_IN"] },
+    { name => 'drop-in after the mocks', options => ['-T', @include], arguments => [$DROP_IN] };
 
 for my $run (@runs) {
     my @got = split /\n\n/, read_text($run->{output});

@@ -1,16 +1,18 @@
 #!/usr/bin/perl
 # Measures the guest's gap inside the stack, without and with a drop-in, in one run.
 #
-# bench.pl [--rounds N] [--cases idle,disk,dirty] [--version 7.2] [--with 'PERL OPTIONS' …]
+# bench.pl [--rounds N] [--cases idle,disk,dirty,loading] [--version 7.2] [--drop-in BLIB] [--with 'PERL OPTIONS' …]
 #
-# Each --with names one more variant: options for the perl of the stack on the source node, for
-# example --with '-I/checkout/bindings/perl/blib/lib -MQEMU::Switchover::QemuServer'. The rounds of
-# all variants are interleaved, so that a busy machine is busy for all of them, and the floor (plain
-# QEMU, started by itself at the target) is measured between them. A row is the median and the range
-# in ms.
+# --drop-in adds two variants: the built module in this folder, with the default hand-over and with
+# after-resume. Each --with names one more: options for the perl of the stack on the source node. The
+# rounds of all variants are interleaved, so that a busy machine is busy for all of them, and the floor (plain
+# QEMU, started by itself at the target) is measured between them. The case `loading` (with --drop-in)
+# is the time that a perl takes to load the module, beside two that a Perl stack has loaded anyway. A
+# row is the median and the range in ms.
 use strict;
 use warnings;
 
+use Cwd ();
 use File::Temp ();
 use FindBin;
 use Getopt::Long ();
@@ -20,9 +22,9 @@ use SwitchoverTest::Cluster;
 use SwitchoverTest::Pair;
 use SwitchoverTest::Ticks;
 
-my ($rounds, $cases, $version, @with) = (5, 'idle,disk,dirty', '7.2');
+my ($rounds, $cases, $version, $drop_in, @with) = (5, 'idle,disk,dirty', '7.2');
 Getopt::Long::GetOptions('rounds=i' => \$rounds, 'cases=s' => \$cases, 'version=s' => \$version,
-    'with=s' => \@with) or die "wrong options\n";
+    'drop-in=s' => \$drop_in, 'with=s' => \@with) or die "wrong options\n";
 my $reason = SwitchoverTest::Cluster::unavailable();
 die "no cluster here: $reason\n" if $reason;
 die "QEMU $version is not installed\n" if !SwitchoverTest::QEMU::binary($version);
@@ -30,6 +32,7 @@ die "QEMU $version is not installed\n" if !SwitchoverTest::QEMU::binary($version
 my %CASES = (
     idle => {},
     disk => { disk_bytes => 64 * 1024 ** 2 },
+    loading => {},
     dirty => { dirty_pages_per_tick => 1, dirty_bytes => 16 * 1024 ** 2,
         config => { migrate_speed => 8 } },
 );
@@ -38,6 +41,13 @@ $CASES{$_} or die "no case '$_'\n" for @cases;
 
 my @variants = ({ name => 'stack', options => [] },
     map { { name => "with $_", options => [split] } } @with);
+if (defined $drop_in) {
+    my $blib = Cwd::realpath($drop_in) // die "there is no folder '$drop_in'\n";
+    my @options = ("-I$blib/lib", "-I$blib/arch");
+    my $module = 'QEMU::Switchover::QemuServer';
+    push @variants, { name => 'drop-in', options => [@options, "-M$module"] },
+        { name => 'drop-in, after-resume', options => [@options, "-M$module=hand_over,after-resume"] };
+}
 for my $variant (@variants) {
     $variant->{cluster} = SwitchoverTest::Cluster->new(perl_options => $variant->{options});
 }
@@ -77,18 +87,40 @@ sub measure_variant {
     return;
 }
 
+sub measure_loading {
+    die "loading needs --drop-in\n" if !defined $drop_in;
+    my %code = (
+        'perl alone' => '1', 'JSON, IO::Multiplex' => 'use JSON; use IO::Multiplex',
+        'QEMU::Switchover' => 'use QEMU::Switchover; QEMU::Switchover->new()',
+    );
+    for my $name (sort keys %code) {
+        for (1 .. 20) {
+            my $begin = $variants[0]{cluster}->loop()->now();
+            system($^X, "-I$drop_in/lib", "-I$drop_in/arch", '-e', $code{$name}) == 0 or die "$name failed\n";
+            push @{ $gaps{loading}{$name} }, ($variants[0]{cluster}->loop()->now() - $begin) * 1000;
+        }
+    }
+    return;
+}
+
 my $vmid = 100;
 for my $round (1 .. $rounds) {
     for my $case (@cases) {
+        if ($case eq 'loading') {
+            measure_loading();
+            next;
+        }
         measure_floor($case) if $case eq 'idle';
         measure_variant($case, $_, $vmid++) for @variants;
     }
     print STDERR "round $round of $rounds done\n";
 }
 
-printf "guest gap in ms, QEMU %s, %d rounds: median (range)\n", $version, $rounds;
+printf "guest gap, or time to load, in ms, QEMU %s, %d rounds: median (range)\n", $version, $rounds;
 for my $case (@cases) {
-    for my $name ('plain QEMU', map { $_->{name} } @variants) {
+    for my $name ('plain QEMU', (map { $_->{name} } @variants),
+        'perl alone', 'JSON, IO::Multiplex', 'QEMU::Switchover')
+    {
         my @values = sort { $a <=> $b } @{ $gaps{$case}{$name} // next };
         printf "%-6s %-40s %8.1f (%.1f-%.1f)\n", $case, $name, median(@values), @values[0, -1];
     }

@@ -149,7 +149,7 @@ my @SCENARIOS = (
 
 if (defined(my $module = $ARGV[0])) {
     $module =~ /\A([A-Za-z0-9_:]+)\z/ or die "'$module' is no module\n";
-    eval "require $1; 1" or die $@;
+    eval "use $1; 1" or die $@;
 }
 
 for (@SCENARIOS) {

@@ -32,6 +32,11 @@ C<source_end> (that not with an external hand-over).
 
 The addresses of both monitors: C</path>, C<unix:/path>, C<tcp:host:port> or C<fd:NUMBER>.
 
+=item source_sharing
+
+C<shared> where other programs use the source's monitor too: they are let in as long as the guest allows
+it. C<exclusive> (default) keeps it from the start to the end.
+
 =item oob
 
 A second monitor of the source, for out-of-band commands: it breaks a disk connection that stalls
@@ -134,7 +139,7 @@ my @PAIRED_OPTIONS = (
 
 my @OTHER_OPTIONS = qw(source target hand_over source_end downtime_limit_ms
     highest_downtime_limit_ms capabilities parameters nbd nbd_listen disks fast_order
-    sync_policy);
+    sync_policy source_sharing);
 my $HIGHEST_DOWNTIME_LIMIT_MS = 2_000_000;
 
 my @NUMBERS = qw(ram_total_bytes ram_transferred_bytes ram_remaining_bytes rate_bytes_per_second pass
@@ -190,6 +195,11 @@ sub _apply {
     if (defined $options->{sync_policy}) {
         $set->(\&QEMU::Switchover::C::migration_set_sync_policy, QEMU::Switchover::_number(
             'sync_policy', $options->{sync_policy}, 'SYNC', qw(fail wait throttle)));
+    }
+    if (defined $options->{source_sharing}) {
+        $set->(\&QEMU::Switchover::C::migration_set_monitor_sharing, _side('source'),
+            QEMU::Switchover::_number('source_sharing', $options->{source_sharing}, 'MONITOR',
+                qw(exclusive shared)));
     }
     if (defined(my $limit = $options->{downtime_limit_ms})) {
         my $highest = $options->{highest_downtime_limit_ms} // $HIGHEST_DOWNTIME_LIMIT_MS;
@@ -348,6 +358,21 @@ sub fenced {
     return;
 }
 
+=head2 change_downtime_limit
+
+    $migration->change_downtime_limit(400);
+
+Changes QEMU's C<downtime-limit>, milliseconds, while memory travels (phase C<transferring>; else it
+dies with the code C<state>), where you have a ramp of your own.
+
+=cut
+
+sub change_downtime_limit {
+    my ($self, $limit_ms) = @_;
+    $self->_call(\&QEMU::Switchover::C::migration_change_downtime_limit, $limit_ms);
+    return;
+}
+
 =head2 phase
 
 =head2 end
@@ -406,6 +431,22 @@ sub numbers {
         $numbers{$name} = $value if defined $value;
     }
     return \%numbers;
+}
+
+=head2 report
+
+    my $report = $migration->report();
+
+The source's last answer to C<query-migrate>, decoded, in QEMU's own words; undef before the first.
+
+=cut
+
+sub report {
+    my ($self) = @_;
+    my $text = QEMU::Switchover::C::migration_report($self->{handle});
+    return if $text eq '';
+    require QEMU::Switchover::JSON;
+    return QEMU::Switchover::JSON::decode($text);
 }
 
 =head2 ledger

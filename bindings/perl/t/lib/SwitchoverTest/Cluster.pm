@@ -9,6 +9,7 @@ package SwitchoverTest::Cluster;
 use strict;
 use warnings;
 
+use Config ();
 use Cwd ();
 use File::Basename ();
 use File::Path ();
@@ -39,19 +40,35 @@ sub unavailable {
     return;
 }
 
-# Starts both nodes. Option perl_options: more options for the stack's perl on alpha, such as
-# ['-I', FOLDER] before its own; the stack always runs with -T.
+# Starts both nodes. The stack always runs with -T. Options:
+# perl_options: more options for the stack's perl on alpha;
+# drop_in: settings of the drop-in, which is then loaded there by such an option;
+# loader: the text of /etc/default/switchover, where the drop-in is installed there by its loader.
 sub new {
     my ($class, %options) = @_;
     my $folder = File::Temp::tempdir('switchover-stack-XXXXXX', TMPDIR => 1);
     my $self = bless {
         folder => $folder, owner => $$, loop => SwitchoverTest::Loop->new(),
-        perl_options => $options{perl_options} // [], nodes => {}, ticks => {},
+        perl_options => $options{perl_options} // [], loader => $options{loader},
+        nodes => {}, ticks => {},
     }, $class;
+    if (my $settings = $options{drop_in}) {
+        my $list = join(',', map { ",$_,$settings->{$_}" } sort keys %$settings) =~ s/\A,//r;
+        push @{ $self->{perl_options} }, include_of_module(),
+            '-MQEMU::Switchover::QemuServer' . (length $list ? "=$list" : '');
+    } elsif (defined $options{loader}) {
+        push @{ $self->{perl_options} }, include_of_module();
+    }
     $living{$folder} = $self;
     $self->_write_common_files();
     $self->_start_node($_) for sort keys %ADDRESS;
     return $self;
+}
+
+# The options with which a perl finds the module that is tested.
+sub include_of_module {
+    my @folders = grep { -e "$_/QEMU/Switchover.pm" || -e "$_/auto/QEMU" } grep { !ref } @INC;
+    return map { ('-I', Cwd::realpath($_)) } @folders;
 }
 
 sub loop { return $_[0]->{loop} }
@@ -120,16 +137,12 @@ sub _write_node_files {
     my $folder = $self->{folder};
     my $run = "$folder/$node/run";
     File::Path::make_path(map { "$run/$_" } qw(qemu-server lock sshd stack/bin stack/images stack/ssh));
+    $self->_install_stack($node);
     chmod(0755, "$run/sshd");
     symlink("$folder/pve", "$run/pve");
     symlink("$folder/shared", "$run/stack/shared");
     symlink("$folder/ssh/config", "$run/stack/ssh/config");
-    my @options = $node eq 'alpha' ? @{ $self->{perl_options} } : ();
-    for my $program (qw(qm stackd)) {
-        my $command = join(' ', map { "'$_'" } '/usr/bin/perl', '-T', @options,
-            '-I', "$STACK/lib", "$STACK/bin/$program");
-        _write("$run/stack/bin/$program", "#!/bin/sh\nexec $command \"\$\@\"\n", 0755);
-    }
+    $self->_write_programs($node, $node eq 'alpha' ? @{ $self->{perl_options} } : ());
     _write("$folder/ssh/sshd_$node", <<"CONFIG");
 ListenAddress $ADDRESS{$node}
 Port $self->{ports}{$node}
@@ -146,6 +159,35 @@ CONFIG
     return;
 }
 
+sub _write_programs {
+    my ($self, $node, @options) = @_;
+    for my $program (qw(qm stackd)) {
+        my $command = join(' ', map { "'$_'" } '/usr/bin/perl', '-T', @options, "$STACK/bin/$program");
+        _write($self->path($node, "stack/bin/$program"), "#!/bin/sh\nexec $command \"\$\@\"\n", 0755);
+    }
+    return;
+}
+
+# Lets the stack on alpha have these options too from now on, after the others; not those of the last call.
+sub also_load {
+    my ($self, @options) = @_;
+    $self->_write_programs('alpha', @{ $self->{perl_options} }, @options);
+    return;
+}
+
+# The stack's modules lie where the node's perl looks for them, and so does a loader.
+sub _install_stack {
+    my ($self, $node) = @_;
+    my $folder = "$self->{folder}/$node";
+    my $modules = $Config::Config{sitelib} =~ s{\A/usr/local/share/}{$folder/share/}r;
+    File::Path::make_path($modules, "$folder/perl/PVE", "$folder/default", "$folder/lib");
+    symlink("$STACK/lib/PVE", "$modules/PVE") or die "can't link '$modules/PVE': $!\n";
+    return if $node ne 'alpha' || !defined $self->{loader};
+    symlink("$STACK/../../drop-in/PVE/QemuMigrate.pm", "$folder/perl/PVE/QemuMigrate.pm");
+    _write("$folder/default/switchover", $self->{loader});
+    return;
+}
+
 # ---- Nodes
 
 sub _start_node {
@@ -158,7 +200,7 @@ sub _start_node {
         POSIX::dup2(fileno($life_read), 0);
         POSIX::dup2(fileno($said_write), 1);
         exec('unshare', '--mount', '--uts', '--pid', '--fork', '--kill-child', '--',
-            $^X, "$STACK/node-init", $node, "$self->{folder}/$node/run",
+            $^X, "$STACK/node-init", $node, "$self->{folder}/$node",
             "$self->{folder}/ssh/sshd_$node") or POSIX::_exit(127);
     }
     close($life_read);

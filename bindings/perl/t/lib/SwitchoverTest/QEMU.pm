@@ -4,14 +4,14 @@ package SwitchoverTest::QEMU;
 use strict;
 use warnings;
 
-use File::Spec ();
+use Cwd ();
 use POSIX ();
 use Time::HiRes ();
 
 use PVE::QemuServer::Monitor ();
 
 # This file is five folders below the checkout.
-my ($CHECKOUT) = File::Spec->rel2abs(__FILE__) =~ m!\A(/.+?)(?:/[^/]+){6}\z!s;
+my ($CHECKOUT) = Cwd::realpath(__FILE__) =~ m!\A(/.+?)(?:/[^/]+){6}\z!s;
 my %BINARY = (
     '7.2' => '/usr/bin/qemu-system-x86_64',
     '10.0' => "$CHECKOUT/.deps/qemu-10.0/bin/qemu-system-x86_64",

@@ -101,7 +101,12 @@ sub _edit_forwarding {
     return;
 }
 
-sub add_forwarding_entries { return _edit_forwarding($_[0], 1) }
+# Also called by name from outside, for a guest that somebody else let run.
+sub add_nets_bridge_fdb {
+    my ($config, $vmid) = @_;
+    return _edit_forwarding($config, 1);
+}
+
 sub remove_forwarding_entries { return _edit_forwarding($_[0], 0) }
 
 # ---- Life of a VM
@@ -169,7 +174,7 @@ sub vm_start {
         my $ram = "$RUN_FOLDER/$vmid.migrate";
         unlink($ram) if $from;
         run_command(config_to_command($vmid, $config, $from ? "unix:$ram" : undef));
-        add_forwarding_entries($config) if !$from;
+        add_nets_bridge_fdb($config, $vmid) if !$from;
         return 1 if !$from;
         $answer{ram} = "unix:$ram";
         set_migration_caps($vmid);
@@ -230,7 +235,7 @@ sub vm_resume {
         my $status = mon_cmd($vmid, 'query-status')->{status};
         return if $status eq 'running';
         my $config = PVE::QemuConfig->load_config($vmid);
-        add_forwarding_entries($config);
+        add_nets_bridge_fdb($config, $vmid);
         mon_cmd($vmid, 'cont');
     });
     return;
