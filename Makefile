@@ -267,9 +267,10 @@ LONG_SEEDS ?= 1..200000
 LONG_SECONDS ?= 1800
 
 .PHONY: long
-long: ## Campaigns: simulated worlds (LONG_SEEDS=FIRST..LAST), then the fuzzer (LONG_SECONDS=)
+long: build-tests ## Campaigns: worlds (LONG_SEEDS=FIRST..LAST), every case with QEMU, the fuzzer (LONG_SECONDS=)
 	swift build -c release --scratch-path .build-tools --product switchover-sim
 	.build-tools/release/switchover-sim --seeds $(LONG_SEEDS)
+	SWO_LONG=1 swift $(swift_test) $(call only,$(QEMU_TESTS))
 	Tests/Fuzz/run $(LONG_SECONDS)
 
 .PHONY: bench

@@ -41,7 +41,8 @@ let package = Package(
       name: "SSH", dependencies: ["CLibSSH2", "CSSHTransport", "MigrationEngine", "Platform"],
       swiftSettings: strict),
     .target(
-      name: "Runtime", dependencies: ["MigrationEngine", "MigrationSession", "QMP", "Platform"],
+      name: "Runtime",
+      dependencies: ["MigrationEngine", "MigrationSession", "QMP", "Platform", "SSH"],
       swiftSettings: strict),
     .target(
       name: "SwitchoverABI",

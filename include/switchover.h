@@ -144,6 +144,19 @@ typedef SWO_ENUM(swo_source_end) {
   SWO_SOURCE_KEEP = 2  /* the host program ends it */
 } swo_source_end;
 
+/* What to do about mirrors that are not in sync at their deadline. */
+typedef SWO_ENUM(swo_sync_policy) {
+  SWO_SYNC_FAIL = 1,    /* the migration fails; the guest stays */
+  SWO_SYNC_WAIT = 2,    /* a warning, and the mirrors go on */
+  SWO_SYNC_THROTTLE = 3 /* a warning, and each write of the guest waits until the target has it */
+} swo_sync_policy;
+
+/* Whether other programs use a monitor too. QEMU serves one client a monitor; the others wait. */
+typedef SWO_ENUM(swo_monitor_sharing) {
+  SWO_MONITOR_EXCLUSIVE = 1, /* it is held from the start to the end (default) */
+  SWO_MONITOR_SHARED = 2     /* it is let go of whenever somebody waits and the guest allows it */
+} swo_monitor_sharing;
+
 /* Constant English names, such as "source", "nobody", "switching over"; never NULL. */
 const char *swo_owner_name(int owner);
 const char *swo_guest_name(int guest);
@@ -169,6 +182,30 @@ int swo_loop_dispatch(swo_loop *loop, int timeout_ms);
 
 /* Takes the oldest event. Returns 1 and an event to be freed with swo_event_free(), or 0 if none waits. */
 int swo_loop_next_event(swo_loop *loop, swo_event **event_out);
+
+/* How the other hosts of ssh addresses ("ssh://[user@]host[:port]/path") are reached. */
+typedef SWO_ENUM(swo_ssh_carrier) {
+  /* Default. libssh2 carries the monitor where it can log in, the system's ssh memory and disks, and each
+   * the other's part where that one cannot. A SWO_EVENT_LOG says who carries what, and why. */
+  SWO_SSH_AUTO = 1,
+  SWO_SSH_LIBSSH2 = 2, /* only libssh2, in this process */
+  SWO_SSH_SYSTEM = 3   /* only the system's ssh, as a child */
+} swo_ssh_carrier;
+
+/* Sets how ssh addresses are reached by everything that is started or opened in the loop from now on.
+ *
+ * carrier is one of swo_ssh_carrier. command is the ssh command as a NULL-terminated list of at most 128
+ * arguments, each of at most 4096 bytes: program and options, such as {"ssh", "-F", "/etc/my/config",
+ * "-o", "HostKeyAlias=node2", NULL}; NULL: {"ssh", NULL}. What ssh's configuration says under these
+ * options (`ssh -G`) holds for both carriers: user, port, keys, known hosts, aliases. With an address
+ * that names no host ("ssh:///path") the command's last argument is the destination. login_ms bounds each
+ * step of a login, 100 to 600000 milliseconds; 0: 30000.
+ *
+ * Host keys are always checked: an unknown or changed one is an error, and a command that sets
+ * StrictHostKeyChecking, BatchMode, ExitOnForwardFailure or ControlPath otherwise is refused at the
+ * start. Nobody is asked for a passphrase: use an agent. Since 0.1. */
+int swo_loop_set_ssh(
+    swo_loop *loop, int carrier, const char *const *command, uint32_t login_ms);
 
 /* ---- Events ------------------------------------------------------------------------------------ */
 
@@ -225,8 +262,25 @@ int swo_migration_set_name(swo_migration *migration, const char *name);
 
 /* The address of a side's QMP monitor: "unix:/path", "/path", "tcp:host:port" (numeric host or name;
  * names are resolved in start), or "fd:N" for an inherited descriptor, which is duplicated. Required for
- * both sides. */
+ * both sides.
+ *
+ * The target's may be "ssh://[user@]host[:port]/path", a unix socket of another host, reached as
+ * swo_loop_set_ssh() says. Then "unix:" in swo_migration_set_uri() and in the address of
+ * swo_migration_set_nbd() name sockets of that host too: the source gets sockets of a private directory
+ * (0700, so its QEMU runs as this user or as root) that lead there. All of it is open before the source
+ * is touched. swo_migration_start() then blocks while ssh's configuration is read and the host's name is
+ * looked up. */
 int swo_migration_set_monitor(swo_migration *migration, int side, const char *address);
+
+/* One of swo_monitor_sharing, for a side's monitor. SHARED suits a source whose only monitor is used by
+ * other programs. Others are let in within 100 ms (and 250 ms after the last one left) while memory travels or mirrors are brought in sync, and
+ * QEMU is slowed down for so long that it cannot reach the switchover meanwhile. With less than about 2 s
+ * left to send, in the switchover and after it the monitor is kept; a warning tells of somebody who then
+ * has waited for nearly 3 s. If others keep the monitor until the guest could be left standing, the
+ * migration fails with SWO_FAILURE_MONITOR_BUSY and the guest stays on the source. Where the kernel does
+ * not tell who waits (tcp, or no sock_diag) the monitor is let go of once a second. Errors: SWO_E_INVALID
+ * for SHARED with the target, and in swo_migration_start() with a source monitor "fd:N". */
+int swo_migration_set_monitor_sharing(swo_migration *migration, int side, int sharing);
 
 /* A second monitor of the source's QEMU, used out of band only: it breaks an NBD connection that stalls
  * at the switchover, while the guest stands and QEMU answers nobody else. Optional; advisable with local
@@ -286,9 +340,13 @@ int swo_migration_take_over_mirror(
     swo_migration *migration, const char *device, const char *job_id, int write_blocking,
     const char *node);
 
-/* How long the mirrors may take to get in sync before the migration fails, milliseconds; 0 (default): no
- * limit. */
+/* How long the mirrors may take to get in sync before swo_migration_set_sync_policy() applies,
+ * milliseconds; 0 (default): no limit. */
 int swo_migration_set_sync_deadline(swo_migration *migration, uint64_t milliseconds);
+
+/* What to do when mirrors are not in sync at their deadline (default: SWO_SYNC_FAIL). The mirrors of a guest
+ * that writes faster than they copy never are, unless it is throttled; before QEMU 8.2 it is from the start. */
+int swo_migration_set_sync_policy(swo_migration *migration, int policy);
 
 /* How long the guest may stand at STOP before stalled NBD connections are broken out of band, and how
  * long mirrors may take to end in pre-switchover before the switchover is called off, milliseconds, 50 to

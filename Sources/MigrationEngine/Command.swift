@@ -201,6 +201,8 @@ public enum EngineInput: Hashable, Sendable {
   case intentNotStored(text: String)
   /// The out-of-band monitor of a side can be used, or not any more.
   case outOfBandChanged(Side, isReady: Bool)
+  /// So many other clients wait at a monitor's listener; nil: nobody can tell.
+  case clientsWait(Side, Int?)
   /// The process behind the monitor exited: the kernel says so.
   case processExited(Side)
   /// `roundTrip` is the time from its sending to its reply.
@@ -226,6 +228,8 @@ public enum EngineEffect: Hashable, Sendable {
   case letGo(of: Side)
   /// Open it again.
   case attach(Side)
+  /// Find out who waits at a monitor's listener; `clientsWait` follows.
+  case countWaiting(Side)
   case warn(String)
   case log(String)
   /// Both monitors may be let go of; nothing follows.

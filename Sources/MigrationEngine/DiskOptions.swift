@@ -36,10 +36,14 @@ public struct DiskOptions: Hashable, Sendable {
 }
 
 /// What to do about mirrors that do not get in sync by their deadline.
-public enum MirrorPolicy: Hashable, Sendable {
-  case wait
+public enum MirrorPolicy: Hashable, Sendable, CaseIterable {
   /// The migration fails; the guest stays.
   case fail
+  /// It is said, and waited on.
+  case wait
+  /// From now on each write of the guest waits until the target has it, so that the copy gets ahead. Before
+  /// 8.2 it has been so from the start.
+  case throttle
 }
 
 /// All local disks of a migration, and the way to the target's NBD server.

@@ -69,7 +69,8 @@ struct Grant: Sendable {
       && requirements.handedOver && !requirements.guestIsOff
   }
 
-  /// Whether a source that reported `completed` may be resumed: the target is proven unable to run.
+  /// Whether the target is proven unable to run, so that a source that reported `completed` may be
+  /// resumed where ownership is with it.
   ///
   /// - Parameters:
   ///   - targetDisarmed: it was disarmed and we alone spoke to its monitor.
@@ -77,14 +78,13 @@ struct Grant: Sendable {
   ///   - processExited: the kernel says that its process is gone.
   ///   - connectionUnbroken: the connection that carried the grant was heard to its end.
   ///   - quitAccepted: it stood when it was told to end, and took that.
+  ///   - couldNotLoad: its own migration `failed`: it has no guest that it could run.
   ///   - fenced: the host program's word.
-  ///   - ownershipWithSource: no hand-over was offered, it certainly failed, or it was taken back.
-  func allowsSourceToResume(
+  func isKnownNotToRun(
     targetDisarmed: Bool, monitorEnded: Bool, processExited: Bool, connectionUnbroken: Bool,
-    quitAccepted: Bool, fenced: Bool, ownershipWithSource: Bool
+    quitAccepted: Bool, couldNotLoad: Bool, fenced: Bool
   ) -> Bool {
-    guard ownershipWithSource else { return false }
-    if fenced { return true }
+    if fenced || couldNotLoad { return true }
     switch state {
     case .never, .refused: return targetDisarmed
     case .sent, .accepted, .unknown: return monitorEnded && processExited && connectionUnbroken

@@ -11,23 +11,29 @@ struct GuestRun: Sendable {
   private(set) var verdict = Verdict.unsettled
   /// A STOP was seen, and no `query-status` has explained it.
   private(set) var stopUnexplained = false
+  /// The monitor was lost while the guest ran, so a STOP may have been missed: what stands for the
+  /// switchover now may have stood before it.
+  private var mayHaveMissedStop = false
+  /// It stands for the switchover: no pause of its own can come any more.
+  private var standsForSwitchover = false
 
   /// `query-status` on the source.
   mutating func reported(_ state: RunState) {
     switch state {
     case .running, .suspended:
-      verdict = .ran
-      stopUnexplained = false
+      resumed()
     case .finishMigrate, .postmigrate:
       // The STOP was the migration's own. A guest that stood before it stays one that stood: then
       // QEMU sends no second STOP.
-      if case .stood = verdict {} else { verdict = .ran }
+      if case .stood = verdict {} else { verdict = mayHaveMissedStop ? .unsettled : .ran }
       stopUnexplained = false
+      standsForSwitchover = true
     case .unrecognised, .inmigrate, .prelaunch, .restoreVM, .saveVM, .debug, .colo:
       break
     case .paused, .ioError, .guestPanicked, .internalError, .shutdown, .watchdog:
       verdict = .stood(state)
       stopUnexplained = false
+      mayHaveMissedStop = false
     }
   }
 
@@ -43,5 +49,13 @@ struct GuestRun: Sendable {
   mutating func resumed() {
     verdict = .ran
     stopUnexplained = false
+    mayHaveMissedStop = false
+    standsForSwitchover = false
+  }
+
+  /// The source's monitor was lost: nobody hears a STOP before it is back.
+  mutating func lostFromSight() {
+    if case .stood = verdict { return }
+    if !standsForSwitchover { mayHaveMissedStop = true }
   }
 }

@@ -35,7 +35,11 @@ public struct Ledger: Sendable {
   var sharedOffset: Int64?
 
   private var stopped: Int64?
+  private var drained: Int64?
+  private var continued: Int64?
+  private var endsMirrorsFirst = false
   private var sourceCompleted: Int64?
+  private var serverStopped: Int64?
   private var resumed: Int64?
   private var handOverAsked: Int64?
   private var handOverAnswered: Int64?
@@ -61,7 +65,22 @@ public struct Ledger: Sendable {
   /// The guest runs on the source again: there is no blackout (yet).
   mutating func sourceResumed() { stopped = nil }
 
-  mutating func sourceCompleted(timestamp: Int64) { sourceCompleted = timestamp }
+  mutating func sourceReached(_ status: MigrationStatus, timestamp: Int64) {
+    switch status {
+    case .preSwitchover: drained = timestamp
+    case .completed: sourceCompleted = timestamp
+    default: break
+    }
+  }
+  /// `migrate-continue` was written, right after a look at the mirrors or after their end.
+  mutating func migrationContinued(endsMirrorsFirst: Bool, at now: MonotonicInstant) {
+    continued = now.nanoseconds / 1_000
+    self.endsMirrorsFirst = endsMirrorsFirst
+  }
+  /// The target said that its NBD server is gone.
+  mutating func serverStopped(at now: MonotonicInstant) {
+    if grantWritten == nil { serverStopped = now.nanoseconds / 1_000 }
+  }
   mutating func targetResumed(timestamp: Int64) { if resumed == nil { resumed = timestamp } }
   mutating func handOverAsked(at now: MonotonicInstant) { handOverAsked = now.nanoseconds / 1_000 }
   mutating func handOverAnswered(at now: MonotonicInstant) {
@@ -102,11 +121,16 @@ public struct Ledger: Sendable {
       guard let instant, let offset = sharedOffset ?? sourceClock.offset else { return nil }
       return difference(difference(instant, offset), stopped)
     }
+    if let drained {
+      add("drain of the mirrors", until: difference(drained, stopped))
+      add(endsMirrorsFirst ? "end of the mirrors" : "look at the mirrors", until: ours(continued))
+    }
     add("last RAM and device state", until: sourceCompleted.map { difference($0, stopped) })
     if let asked = ours(handOverAsked), let grant = ours(grantWritten), asked <= grant {
       add("offering the hand-over", until: asked)
       add("hand-over", until: ours(handOverAnswered))
     }
+    if let end = ours(serverStopped), end > border { add("stop of the NBD server", until: end) }
     add("grant on its way", until: ours(grantWritten))
     add("activation", until: blackout)
     return parts

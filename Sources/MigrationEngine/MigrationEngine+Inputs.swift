@@ -10,10 +10,13 @@ extension MigrationEngine {
     case .fenced(let side): self[side].isFenced = true
     case .downtimeLimitRequested(let limit): downtimeLimitRequested(limit, &effects)
     case .monitorReady(let side, let release): monitorReady(side, release, &effects)
-    case .monitorLost(let side): self[side].isConnected = false
+    case .monitorLost(let side): monitorLost(side)
     case .monitorUnavailable(let side, let trouble):
       self[side].isConnected = false
+      if side == .source, waitsOn(trouble, &effects) { return }
       self[side].trouble = trouble
+    case .clientsWait(let side, let count):
+      if side == .source { hold.clientsWait(count, at: now) }
     case .processExited(let side): self[side].hasExited = true
     case .intentStored: intent = .stored
     case .intentNotStored(let text): intent = .failed(text)
@@ -33,7 +36,15 @@ extension MigrationEngine {
 
   /// Only while RAM travels: before, the options say it; later, QEMU has decided.
   private mutating func downtimeLimitRequested(_ limit: Int64, _ effects: inout [EngineEffect]) {
-    guard phase == .transferring, source.isConnected else { return }
+    guard phase == .transferring else { return }
+    owedDowntimeLimit = limit
+    payDowntimeLimit(&effects)
+  }
+
+  /// A limit that was asked for while somebody else had the monitor is set after that.
+  private mutating func payDowntimeLimit(_ effects: inout [EngineEffect]) {
+    guard let limit = owedDowntimeLimit, phase == .transferring, source.isConnected else { return }
+    owedDowntimeLimit = nil
     convergence.limitMilliseconds = limit
     setDowntimeLimit(limit, &effects)
   }
@@ -50,24 +61,32 @@ extension MigrationEngine {
     ledger.handOverAnswered(at: now)
   }
 
+  private mutating func monitorLost(_ side: Side) {
+    self[side].isConnected = false
+    // What it said says nothing about what it does while nobody listens.
+    self[side].runState = nil
+    if side == .source, source.status != .completed { guestRun.lostFromSight() }
+  }
+
   private mutating func monitorReady(
     _ side: Side, _ release: QEMURelease, _ effects: inout [EngineEffect]
   ) {
-    if side == .target {
-      if grant.state != .never { grantConnectionIsUnbroken = false }
-      // What it said before says nothing now.
-      target.runState = nil
-    }
+    if side == .target, grant.state != .never { grantConnectionIsUnbroken = false }
+    if side == .source { hold.attached(at: now) }
     self[side].isConnected = true
     self[side].trouble = nil
-    self[side].release = release
-    if side == .source, !mirrors.isEmpty, phase != .preflight, phase != .connecting {
-      poll(.queryBlockJobs, side, &effects)
+    // Its monitor is there after all.
+    if side == .target, phase == .handingOver, grant.state == .withHostProgram {
+      alarms.clear(.step)
     }
-    guard migrateSent else { return }
+    self[side].release = release
+    // The preflight asks by itself.
+    guard phase != .connecting, phase != .preflight else { return }
     // Events were lost while nobody was attached: ask for the level of everything once.
+    if migrateSent { poll(.queryMigrate, side, &effects) }
     poll(.queryStatus, side, &effects)
-    poll(.queryMigrate, side, &effects)
+    if side == .source, !mirrors.isEmpty { poll(.queryBlockJobs, side, &effects) }
+    if side == .source { payDowntimeLimit(&effects) }
   }
 
   // MARK: - Replies
@@ -77,6 +96,7 @@ extension MigrationEngine {
     _ effects: inout [EngineEffect]
   ) {
     awaited.remove(command, side)
+    if side == .source { noteForHold(command, reply) }
     // What a connection took with it is said again on the next one.
     if reply == .lost, phase == .finishing || phase == .undoing { self[side].isDismissed = false }
     if case .answered(let answer) = reply {
@@ -86,6 +106,8 @@ extension MigrationEngine {
     switch (command, side) {
     case (.cont, .target):
       grant.replied(reply)
+      // Whatever it says from now on, it says after `cont`.
+      if reply == .lost { target.runState = nil }
     case (.cont, .source):
       switch reply {
       case .answered: sourceResumption = .accepted
@@ -94,6 +116,12 @@ extension MigrationEngine {
       }
     case (.migrate, .source):
       migrateReplied(reply)
+    case (.migrateContinue, .source):
+      if case .answered = reply {} else { continuation = .doubtful }
+      commandOfStepReplied(side, command, reply, &effects)
+    case (.migrateCancel, .source):
+      if reply == .lost { cancelIsLost = true }
+      commandOfStepReplied(side, command, reply, &effects)
     case (.quit, _):
       if case .answered = reply { self[side].quitAccepted = true }
       commandOfStepReplied(side, command, reply, &effects)
@@ -107,15 +135,20 @@ extension MigrationEngine {
     switch answer {
     case .runState(let state):
       self[side].runState = state
-      if side == .source, phase != .preflight { guestRun.reported(state) }
-      if side == .target, state == .running { grant.targetSeenRunning() }
+      if side == .source {
+        guestRun.reported(state)
+        if state == .running { sourceSeenRunning() }
+      }
+      if side == .target, hasRunOnTarget(state) { grant.targetSeenRunning() }
       if side == .source, state == .shutdown, source.status != .completed { guestIsOff = true }
     case .migration(let report):
       if side == .source { sourceReported(report, &effects) } else { targetReported(report) }
     case .blockJobs(let reports):
-      if side == .source, phase != .preflight { mirrors.reported(reports) }
+      if side == .source, phase != .preflight { mirrors.reported(reports, at: now) }
     case .blockNodes(let nodes):
       if side == .source { sourceNodes += nodes }
+    case .blockExports(let exports):
+      preflight[side].exports = exports
     default:
       break
     }
@@ -153,8 +186,16 @@ extension MigrationEngine {
     }
     source.errorDescription = report.errorDescription ?? source.errorDescription
     sourceStatus(report.status)
+    // A new connection's negotiation proves that what was lost with the old one does not arrive any
+    // more; on the same one QEMU answers in order. Said twice, it is refused.
+    if report.status == .preSwitchover, continuation == .doubtful { continuation = .toBeRepeated }
     progress.take(report)
     progress.downtimeLimitMilliseconds = UInt64(max(convergence.limitMilliseconds, 0))
+    // One report a second, however often it is asked for the sake of others.
+    if phase == .transferring, let lastReport, now - lastReport < Self.leastReportInterval {
+      return
+    }
+    lastReport = now
     effects.append(.progressed)
     guard phase == .transferring, report.status == .active,
       let remaining = report.ramRemainingBytes,
@@ -170,12 +211,35 @@ extension MigrationEngine {
     targetStatus(report.status)
   }
 
+  /// Whether the guest runs on the target, or must have: with `external` nobody may have been attached
+  /// when it ran, and a guest stands for another reason than the one that it came with only if it ran.
+  private func hasRunOnTarget(_ state: RunState) -> Bool {
+    switch state {
+    case .running: true
+    case .ioError, .guestPanicked, .internalError, .watchdog, .shutdown:
+      grant.state == .withHostProgram && guestRun.verdict != .stood(state)
+    default: false
+    }
+  }
+
+  /// After `completed` the source runs only by somebody's `cont`: ours, or somebody else's (I1).
+  private mutating func sourceSeenRunning() {
+    guard source.status == .completed else { return }
+    switch sourceResumption {
+    case .sent, .lost: sourceResumption = .accepted
+    case .accepted: break
+    case .notTried, .refused: sourceRanAgain = true
+    }
+  }
+
   /// A status that this version does not know is undecided and changes nothing (I7).
   private mutating func sourceStatus(_ status: MigrationStatus) {
     if case .unrecognised = status { return }
     // A final status stays: QEMU does not leave it without a new `migrate`.
     if source.status.isFinal || status == .none { return }
     source.status = status
+    // A guest that runs is stopped first, and that would have been heard on this connection.
+    if source.runState == .running { sourceSeenRunning() }
   }
 
   private mutating func targetStatus(_ status: MigrationStatus) {
@@ -191,24 +255,25 @@ extension MigrationEngine {
   ) {
     switch event {
     case .stop:
+      source.runState = nil
       guard source.status != .completed else { return }
-      // A pause between the preflight's question and `migrate` counts like a later one (I8).
-      if phase == .preflight, preflight.source.runState == .running {
-        preflight.source.runState = .paused
-      }
       if migrateSent, let timestamp { ledger.sourceStopped(timestamp: timestamp) }
       if guestRun.stopped() { poll(.queryStatus, .source, &effects) }
     case .resume:
-      guard phase != .preflight, source.status != .completed else { return }
+      source.runState = .running
+      sourceSeenRunning()
+      guard source.status != .completed else { return }
       guestRun.resumed()
       ledger.sourceResumed()
     case .shutdown:
+      source.hasShutDown = true
       if source.status != .completed { guestIsOff = true }
     case .migration(let status):
       guard migrateSent else { return }
+      if case .unrecognised = status { return }
       migrateAccepted = true
       sourceStatus(status)
-      if status == .completed, let timestamp { ledger.sourceCompleted(timestamp: timestamp) }
+      if let timestamp { ledger.sourceReached(status, timestamp: timestamp) }
     case .migrationPass(let pass):
       progress.pass = max(progress.pass ?? 0, pass)
       if progress.predictedBlackoutMicroseconds == nil { effects.append(.progressed) }

@@ -14,16 +14,21 @@ extension MigrationEngine {
     static let comparing = 2
     static let starting = 3
     static let syncing = 4
+    static let looking = 5
   }
+
+  /// All is set up; what is left is to wait.
+  var mirrorsAreSyncing: Bool { step == MirroringStep.syncing }
 
   mutating func beginMirroring(_ effects: inout [EngineEffect]) {
     alarms.set(.step, now + Self.stepLimit)
-    alarms.set(.poll, now + Self.reportInterval)
+    alarms.set(.poll, nextReport)
     if let address = storage.listenAddress {
       ask(.nbdServerStart(address), .target, &effects)
     }
     for mirror in mirrors.mirrors {
       guard let node = mirror.disk.targetNode else { continue }
+      mirrors.mirrors[mirror.index].exportIsAdded = true
       ask(
         .blockExportAdd(
           id: MirrorNames.export(mirror.index), node: node, name: mirror.disk.exportName),
@@ -32,7 +37,7 @@ extension MigrationEngine {
   }
 
   mutating func decideMirroring(_ effects: inout [EngineEffect]) -> MigrationPhase {
-    if let failure = mirroringFailure() {
+    if let failure = mirroringFailure(&effects) {
       undoReason = failure
       return .undoing
     }
@@ -62,10 +67,16 @@ extension MigrationEngine {
       guard awaited.isEmpty else { break }
       step = MirroringStep.syncing
       alarms.clear(.step)
+      alarms.set(.poll, now + Self.reportInterval)
       if let limit = storage.syncDeadline { alarms.set(.transferLimit, now + limit) }
       poll(.queryBlockJobs, .source, &effects)
+    case MirroringStep.looking:
+      // The last look before the guest may be stopped, where a dead connection would hold it up.
+      guard awaited.isEmpty else { break }
+      if mirrors.stall(at: now) == nil { return .transferring }
+      lookAgain(&effects)
     default:
-      return awaitSync(&effects)
+      awaitSync(&effects)
     }
     return .mirroring
   }
@@ -142,27 +153,66 @@ extension MigrationEngine {
       .source, &effects)
   }
 
-  private mutating func awaitSync(_ effects: inout [EngineEffect]) -> MigrationPhase {
+  private mutating func awaitSync(_ effects: inout [EngineEffect]) {
     if mirrors.areAllReady, target.isConnected {
       let background = mirrors.mirrors.filter { !$0.isWriteBlocking }
-      if background.isEmpty || modeChangeAsked {
-        return awaited.isEmpty ? .transferring : .mirroring
+      if background.isEmpty || modeChangeAsked || !canChangeMode {
+        guard awaited.isEmpty else { return }
+        step = MirroringStep.looking
+        poll(.queryBlockJobs, .source, &effects)
+      } else {
+        // Mirrors that copy in the background keep a dirty bitmap past STOP.
+        makeWriteBlocking(&effects)
       }
-      // Mirrors that copy in the background keep a dirty bitmap past STOP.
-      modeChangeAsked = true
-      guard canChangeMode else { return .mirroring }
-      for mirror in background { ask(.blockJobChange(job: mirror.jobID), .source, &effects) }
-      return .mirroring
-    }
-    if alarms.takeDue(.poll, at: now) {
-      alarms.set(.poll, now + Self.reportInterval)
+    } else if alarms.takeDue(.poll, at: now) {
+      alarms.set(.poll, nextReport)
       poll(.queryBlockJobs, .source, &effects)
       effects.append(.progressed)
     }
-    return .mirroring
   }
 
-  private mutating func mirroringFailure() -> Failure? {
+  private mutating func makeWriteBlocking(_ effects: inout [EngineEffect]) {
+    modeChangeAsked = true
+    for mirror in mirrors.mirrors where !mirror.isWriteBlocking {
+      ask(.blockJobChange(job: mirror.jobID), .source, &effects)
+    }
+  }
+
+  /// Looks at the jobs again, at most each 50 ms.
+  private mutating func lookAgain(_ effects: inout [EngineEffect]) {
+    if mirrorPollIsDue() { poll(.queryBlockJobs, .source, &effects) }
+  }
+
+  /// How often the jobs are looked at while memory travels. Where a stalled connection could not be
+  /// broken once the guest stands, more often.
+  var transferPollInterval: Span {
+    mirrors.isEmpty || source.outOfBandIsReady ? Self.reportInterval : .milliseconds(250)
+  }
+
+  /// A connection over which the guest's writes do not get any more, while the guest still runs.
+  func stallFailure() -> Failure? {
+    guard let stall = mirrors.stall(at: now), stall >= storage.yankLimit else { return nil }
+    return Failure(
+      .storage, side: .source,
+      text: "a write of the guest has been on its way to the target's disk for "
+        + "\(stall.milliseconds) ms: the NBD connection has stalled")
+  }
+
+  /// The time in which the mirrors were to get in sync is over.
+  private mutating func syncDeadlinePassed(_ effects: inout [EngineEffect]) -> Failure? {
+    let text =
+      "the mirrors did not get in sync within \(storage.syncDeadline?.milliseconds ?? 0) ms"
+    switch storage.policy {
+    case .fail: return Failure(.storage, side: .source, text: text)
+    case .wait: effects.append(.warn("\(text); waiting on"))
+    case .throttle:
+      effects.append(.warn("\(text); each write of the guest waits for the target's disk now"))
+      if !modeChangeAsked { makeWriteBlocking(&effects) }
+    }
+    return nil
+  }
+
+  private mutating func mirroringFailure(_ effects: inout [EngineEffect]) -> Failure? {
     if let undoReason { return undoReason }
     if let text = mirrors.failure { return Failure(.storage, side: .source, text: text) }
     if source.isProvenDead {
@@ -179,13 +229,10 @@ extension MigrationEngine {
     if alarms.takeDue(.step, at: now) {
       return Failure(.storage, text: "setting up the mirrors took longer than a minute")
     }
-    if storage.policy == .fail, alarms.takeDue(.transferLimit, at: now) {
-      return Failure(
-        .storage, side: .source,
-        text: "the mirrors did not get in sync within \(storage.syncDeadline?.milliseconds ?? 0) ms"
-      )
+    if alarms.takeDue(.transferLimit, at: now), !mirrors.areAllReady {
+      return syncDeadlinePassed(&effects)
     }
-    return nil
+    return stallFailure()
   }
 
   /// What storage adds to the replies of a step.
@@ -217,7 +264,8 @@ extension MigrationEngine {
       }
       undoReason = refused(side, command.qmpName, refusal)
       return true
-    case (.blockdevAdd, .lost), (.blockdevMirror, .lost), (.driveMirror, .lost),
+    case (.queryBlockNodes, .lost), (.queryBlockDevices, .lost), (.blockdevAdd, .lost),
+      (.blockdevMirror, .lost), (.driveMirror, .lost),
       (.nbdServerStart, .lost), (.blockExportAdd, .lost):
       guard phase == .mirroring, undoReason == nil else { return true }
       undoReason = Failure(
@@ -233,7 +281,10 @@ extension MigrationEngine {
 
   private mutating func nbdStopReplied(_ reply: CommandReply) {
     switch reply {
-    case .answered: nbdStop = .stopped
+    case .answered:
+      nbdStop = .stopped
+      mirrors.serverStopped()
+      ledger.serverStopped(at: now)
     case .refused(let refusal):
       // A server that does not run has no writers.
       nbdStop =
@@ -275,11 +326,12 @@ extension MigrationEngine {
   /// A mirror that is ready ends in sync, without force. Forced, a write-blocking mirror under write load
   /// corrupts QEMU's heap (measured on 7.2 and 10.0; before it is ready in half of all tries), so
   /// one that is not ready, or that does not end, has its connection broken and fails by itself. Force
-  /// is for copies in the background, and for a source whose guest stands for good.
+  /// is for copies in the background, and for a guest that stands.
   /// The caller polls: each call sends only what is not on its way.
   mutating func endMirrors(takenOverToo: Bool, _ effects: inout [EngineEffect]) -> Bool {
     guard !mirrors.isEmpty, source.isConnected else { return true }
     _ = alarms.takeDue(.yank, at: now)
+    if mirrorsAskedToEnd == nil { mirrorsAskedToEnd = now }
     var isClean = true
     for mirror in mirrors.mirrors where mirror.isOurs || takenOverToo {
       if mirror.isConcluded {
@@ -299,35 +351,40 @@ extension MigrationEngine {
         }
       }
     }
-    if !isClean, awaited.isEmpty(.source), mirrorPollIsDue() {
-      poll(.queryBlockJobs, .source, &effects)
-    }
+    if !isClean { lookAgain(&effects) }
     return isClean
   }
 
   /// How long a mirror may take to end in sync before its connection is broken.
-  private var softEndLimit: Span {
-    source.status == .preSwitchover ? storage.drainLimit : .seconds(3)
-  }
+  private static let softEndLimit = Span.seconds(3)
 
   private mutating func tellToEnd(_ mirror: MirrorSet.Mirror, _ effects: inout [EngineEffect]) {
+    let standsForGood = source.status == .completed && !sourceRanAgain
     let told = endingSince.first { $0.index == mirror.index }
-    let isOverdue = told.map { now >= $0.since + softEndLimit } ?? false
+    let isOverdue = told.map { now >= $0.since + Self.softEndLimit } ?? false
+    let stall = mirrors.stall(at: now) ?? .zero
+    let isStalled = mirrors.stall(at: now) != nil
     let way: MirrorEnding
-    if source.status == .completed {
+    if standsForGood || source.status == .preSwitchover {
       way = .standing
-    } else if mirror.state == .ready, !isOverdue {
+    } else if mirror.state == .ready, !isOverdue, !isStalled {
+      // Told to end over a stalled connection, it would hold up QEMU's main loop: look first.
+      guard told != nil || hasBeenLookedAt else { return }
       way = .inSync
     } else if mirror.node != nil, mirror.isWriteBlocking || isOverdue {
+      guard told != nil || !isStalled || stall >= storage.yankLimit else { return }
       way = .brokenConnection
     } else {
       way = .force
     }
-    if let told, told.way == way || told.way == .brokenConnection || !isOverdue { return }
+    if let told {
+      if told.way == way || told.way == .brokenConnection { return }
+      if !isOverdue, way != .standing { return }
+    }
     endingSince.removeAll { $0.index == mirror.index }
     endingSince.append((mirror.index, now, way))
     // In band, QEMU may not answer while it waits for a stalled connection.
-    if way != .brokenConnection { alarms.set(.yank, now + softEndLimit) }
+    if way != .brokenConnection { alarms.set(.yank, now + Self.softEndLimit) }
     switch way {
     case .inSync: ask(.blockJobCancel(job: mirror.jobID, force: false), .source, &effects)
     case .force: ask(.blockJobCancel(job: mirror.jobID, force: true), .source, &effects)
@@ -336,6 +393,12 @@ extension MigrationEngine {
       breakConnection(mirror, &effects)
       ask(.blockJobCancel(job: mirror.jobID, force: true), .source, &effects)
     }
+  }
+
+  /// The jobs have been looked at since they were to end.
+  private var hasBeenLookedAt: Bool {
+    guard let asked = mirrorsAskedToEnd, let look = mirrors.lastLook else { return false }
+    return look > asked
   }
 
   private mutating func breakConnection(
@@ -351,8 +414,8 @@ extension MigrationEngine {
 
   enum MirrorEnding: Hashable, Sendable {
     case inSync, force, brokenConnection
-    /// The source stands for good. Its connection is of no use any more, and is broken ahead of the
-    /// force: where it had stalled, removing its node, or `quit`, would hold QEMU up for ever.
+    /// The guest stands, so that force does no harm. The connection is broken ahead of it: where it had
+    /// stalled, removing its node, or `quit`, would hold QEMU up for ever.
     case standing
   }
 
@@ -432,11 +495,15 @@ extension MigrationEngine {
       if mirrors.haveAllEndedInSync {
         continueMigration(&effects)
         stopNBD(&effects)
-      } else if awaited.isEmpty(.source), mirrorPollIsDue() {
-        poll(.queryBlockJobs, .source, &effects)
+      } else {
+        lookAgain(&effects)
       }
     default:
-      reconcile([.source], &effects)
+      if continuation == .toBeRepeated {
+        continueMigration(&effects)
+      } else {
+        reconcile([.source], &effects)
+      }
     }
     return .switchingOver
   }
@@ -462,7 +529,10 @@ extension MigrationEngine {
   }
 
   private mutating func continueMigration(_ effects: inout [EngineEffect]) {
+    ledger.migrationContinued(
+      endsMirrorsFirst: preSwitchoverStep == PreSwitchoverStep.ending, at: now)
     preSwitchoverStep = PreSwitchoverStep.continued
+    continuation = .pending
     alarms.clear(.drain)
     ask(.migrateContinue, .source, &effects)
   }

@@ -134,7 +134,6 @@ extension MigrationEngine {
       return .ended
     }
     rememberSettings()
-    if let state = preflight.source.runState { guestRun.reported(state) }
     step = PreflightStep.disarming
     ask(.stop, .target, &effects)
     return .preflight
@@ -226,20 +225,22 @@ extension MigrationEngine {
   var provesLoad: Bool { options.handOver == .beforeResume || options.handOver == .external }
 
   /// 16 TiB/s: QEMU's own default of 128 MiB/s would be the bottleneck.
-  private static let unlimitedBandwidth: Int64 = 1 << 44
+  static let unlimitedBandwidth: Int64 = 1 << 44
 
   func wantedParameters(_ side: Side) -> [ParameterSetting] {
     var wanted = options.parameters.map { ParameterSetting(name: $0.name, value: $0.value) }
     guard side == .source else { return wanted }
-    let bandwidth = options.bandwidthBytesPerSecond
-    wanted.append(
-      ParameterSetting(
-        name: "max-bandwidth",
-        value: .integer(bandwidth == 0 ? Self.unlimitedBandwidth : Int64(clamping: bandwidth))))
+    wanted.append(ParameterSetting(name: "max-bandwidth", value: .integer(bandwidth)))
     if let limit = options.downtimeLimitMilliseconds {
       wanted.append(ParameterSetting(name: "downtime-limit", value: .integer(limit)))
     }
     return wanted
+  }
+
+  /// What is changed on the way, not before it.
+  func rememberWhatMayChange(_ settings: inout Settings) {
+    settings.willRamp("downtime-limit")
+    if options.sourceMonitorIsShared { settings.willRamp("max-bandwidth") }
   }
 
   mutating func beginPreparing(_ effects: inout [EngineEffect]) {
@@ -256,7 +257,7 @@ extension MigrationEngine {
       let capabilities = settings.changes(toReach: wantedCapabilities(side))
       let parameters = settings.changes(toReach: wantedParameters(side))
       if side == .source {
-        settings.willRamp("downtime-limit")
+        rememberWhatMayChange(&settings)
         sourceSettings = settings
       } else {
         targetSettings = settings
@@ -283,7 +284,8 @@ extension MigrationEngine {
       return .preflight
     case PreparingStep.setting where preflight.targetIsDeferred:
       step = PreparingStep.listening
-      ask(.migrateIncoming(uri: options.incomingURI ?? options.uri), .target, &effects)
+      let uri = options.incomingURI ?? options.uriOnTarget ?? options.uri
+      ask(.migrateIncoming(uri: uri), .target, &effects)
       return .preparing
     default:
       return mirrors.isEmpty ? .transferring : .mirroring

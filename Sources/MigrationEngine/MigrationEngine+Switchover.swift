@@ -3,6 +3,9 @@
 extension MigrationEngine {
   /// From one progress report to the next; also the reconcile that a lost event cannot stall.
   static let reportInterval = Span.seconds(1)
+  /// Reports are asked for at whole multiples of this, so that many migrations wake their loop once.
+  static let reportGrid = Span.milliseconds(50)
+  static let leastReportInterval = Span.milliseconds(900)
   /// After this long without news in the blackout both sides are asked again.
   static let reconcileInterval = Span.seconds(2)
   /// After this long a standing guest is worth a warning.
@@ -16,8 +19,19 @@ extension MigrationEngine {
 
   // MARK: - Transferring
 
+  /// When the next report is due.
+  var nextReport: MonotonicInstant { onGrid(after: Self.reportInterval) }
+
+  private var nextTransferReport: MonotonicInstant { onGrid(after: transferPollInterval) }
+
+  private func onGrid(after interval: Span) -> MonotonicInstant {
+    let due = now + interval
+    return MonotonicInstant(
+      nanoseconds: due.nanoseconds - due.nanoseconds % Self.reportGrid.nanoseconds)
+  }
+
   mutating func beginTransferring(_ effects: inout [EngineEffect]) {
-    alarms.set(.poll, now + Self.reportInterval)
+    alarms.set(.poll, nextTransferReport)
     guard !migrateSent else { return }
     migrateSent = true
     ask(.migrate(uri: options.uri), .source, &effects)
@@ -38,7 +52,7 @@ extension MigrationEngine {
     }
     if cancelRequested { return .undoing }
     if alarms.takeDue(.poll, at: now) {
-      alarms.set(.poll, now + Self.reportInterval)
+      alarms.set(.poll, nextTransferReport)
       poll(.queryMigrate, .source, &effects)
       if !mirrors.isEmpty { poll(.queryBlockJobs, .source, &effects) }
     }
@@ -51,10 +65,17 @@ extension MigrationEngine {
         .guestOff, side: .source, text: "the guest powered off, or was shut down, on its way")
     }
     if let text = mirrors.failure { return Failure(.storage, side: .source, text: text) }
+    if let failure = stallFailure() { return failure }
     if target.isProvenDead {
       return Failure(.targetGone, side: .target, text: "target's QEMU ended during the transfer")
     }
     if source.isOutOfReach || target.isOutOfReach { return monitorFailure() }
+    if hold.isAwayForTooLong(at: now) {
+      return Failure(
+        .monitorBusy, side: .source,
+        text:
+          "another client kept the source's monitor until the guest could have been left standing")
+    }
     if alarms.takeDue(.transferLimit, at: now) {
       return Failure(
         .deadline, side: .source,
@@ -111,7 +132,16 @@ extension MigrationEngine {
       undoReason = Failure(.guestOff, side: .source, text: "the guest powered off on its way")
       return .undoing
     }
+    if sourceRanAgain {
+      undoReason = resumedElsewhere
+      return .undoing
+    }
     guard guestRunIsExplained(&effects) else { return .switchingOver }
+    return proceedToTarget(&effects)
+  }
+
+  /// The target has, or will have, the whole guest, and the source cannot run.
+  private mutating func proceedToTarget(_ effects: inout [EngineEffect]) -> MigrationPhase {
     if options.handOver == .external, !mirrors.isEmpty {
       // The host program resumes the target as soon as it is told: the writers end before that.
       stopNBD(&effects)
@@ -147,8 +177,11 @@ extension MigrationEngine {
   private mutating func decideAfterSourceDeath(_ effects: inout [EngineEffect]) -> MigrationPhase {
     if !alarms.isSet(.step) { alarms.set(.step, now + Self.stepLimit) }
     if target.status == .completed {
-      effects.append(.warn("source's QEMU ended; the target has the whole guest"))
-      return provesLoad ? .handingOver : .activating
+      if !standingWarned {
+        standingWarned = true
+        effects.append(.warn("source's QEMU ended; the target has the whole guest"))
+      }
+      return proceedToTarget(&effects)
     }
     let targetCannotRun = target.status == .failed || target.isProvenDead || target.isOutOfReach
     if targetCannotRun || guestIsOff || alarms.takeDue(.step, at: now) {
@@ -165,6 +198,20 @@ extension MigrationEngine {
 
   var sourceGone: Failure {
     Failure(.sourceGone, side: .source, text: "source's QEMU ended before it had sent the guest")
+  }
+
+  /// It ended, or was told to; a monitor that is only out of reach says nothing.
+  var targetIsGone: Bool { target.isProvenDead || target.hasShutDown && !target.isConnected }
+
+  var resumedElsewhere: Failure {
+    Failure(
+      .cancelledElsewhere, side: .source,
+      text: "somebody else resumed the guest on the source after it had been sent")
+  }
+
+  /// The target's own word, or the source's where it had to be told: the target has the whole guest.
+  var targetHasLoaded: Bool {
+    target.status == .completed || (provesLoad && source.status == .completed)
   }
 
   /// Asks for the level of everything, when news are overdue.
@@ -194,6 +241,10 @@ extension MigrationEngine {
   }
 
   mutating func decideHandingOver(_ effects: inout [EngineEffect]) -> MigrationPhase {
+    if sourceRanAgain {
+      undoReason = resumedElsewhere
+      return .undoing
+    }
     switch options.handOver {
     case .afterResume: return decideHandOverAfterResume(&effects)
     case .external: return decideExternalHandOver(&effects)
@@ -250,8 +301,21 @@ extension MigrationEngine {
     case .offered, .handedBack:
       break
     }
+    if target.isProvenDead || targetIsMissing() {
+      undoReason = Failure(
+        .targetGone, side: .target, text: "target's QEMU ended before it was seen to run")
+      return .undoing
+    }
     watchExternally(&effects)
     return .handingOver
+  }
+
+  /// Nobody has listened at the target's monitor for long. A monitor that somebody else holds is not
+  /// missing: the host program is at work.
+  private mutating func targetIsMissing() -> Bool {
+    guard case .unreachable = target.trouble else { return false }
+    if !alarms.isSet(.step) { alarms.set(.step, now + options.reconnectDeadline) }
+    return alarms.takeDue(.step, at: now)
   }
 
   /// Lets go of both monitors and says so: the host program needs the target's to resume it, and the
@@ -264,6 +328,7 @@ extension MigrationEngine {
     let mirrorsAreEnded = endMirrors(takenOverToo: true, &effects)
     let sourceIsDone = !source.isConnected || mirrorsAreEnded && awaited.isEmpty(.source)
     guard sourceIsDone || alarms.takeDue(.step, at: now) else { return .handingOver }
+    alarms.clear(.step)
     handOver.offer()
     ledger.handOverAsked(at: now)
     grant.givenToHostProgram()
@@ -312,7 +377,7 @@ extension MigrationEngine {
 
   private var grantRequirements: Grant.Requirements {
     Grant.Requirements(
-      sourceCannotRun: source.status == .completed
+      sourceCannotRun: source.status == .completed && !sourceRanAgain
         || (source.isProvenDead && target.status == .completed),
       targetDisarmed: targetDisarmed,
       guestRan: guestRun.verdict == .ran,
@@ -321,7 +386,7 @@ extension MigrationEngine {
   }
 
   mutating func decideActivating(_ effects: inout [EngineEffect]) -> MigrationPhase {
-    if grant.isConfirmed { return options.handOver == .afterResume ? .handingOver : .finishing }
+    if grant.isConfirmed { return phaseAfterActivation }
     if let failure = activationFailure() {
       undoReason = failure
       return .undoing
@@ -330,16 +395,15 @@ extension MigrationEngine {
     case .never where Grant.isAllowed(grantRequirements):
       // The monitor was away when the grant was due.
       sendGrant(&effects)
-    case .unknown where target.isConnected && !grantConnectionIsUnbroken:
-      // A new negotiation proves that the old connection, and a grant on it, is gone.
+    case .unknown where target.isConnected:
+      // A new negotiation proves that the old connection, and a grant on it, is gone; on the same one
+      // an answer proves that the grant was carried out, or refused, before it.
       switch target.runState {
       case .paused, .inmigrate: sendGrant(&effects)
-      default: break
+      default: if holdsPausedGuest(&effects) { return phaseAfterActivation }
       }
     case .never, .accepted:
-      if holdsPausedGuest(&effects) {
-        return options.handOver == .afterResume ? .handingOver : .finishing
-      }
+      if holdsPausedGuest(&effects) { return phaseAfterActivation }
     default:
       break
     }
@@ -347,10 +411,13 @@ extension MigrationEngine {
     return .activating
   }
 
+  private var phaseAfterActivation: MigrationPhase {
+    options.handOver == .afterResume ? .handingOver : .finishing
+  }
+
   /// The target has loaded and stands, for good: nobody but its owner may resume it (I8).
   private mutating func holdsPausedGuest(_ effects: inout [EngineEffect]) -> Bool {
     guard target.status == .completed || (provesLoad && grant.state == .never) else { return false }
-    if grant.state == .never { return true }
     if step == 0 {
       guard target.isConnected, !awaited.contains(.queryStatus, .target) else { return false }
       // RESUME comes before `completed`; asked after it, the answer is final.
@@ -359,10 +426,15 @@ extension MigrationEngine {
       poll(.queryStatus, .target, &effects)
       return false
     }
-    return target.runState == .paused
+    switch target.runState {
+    case nil, .inmigrate, .unrecognised: return false
+    case .running: return grant.state == .never
+    default: return true
+    }
   }
 
-  private func activationFailure() -> Failure? {
+  private mutating func activationFailure() -> Failure? {
+    if sourceRanAgain { return resumedElsewhere }
     if guestIsOff {
       return Failure(.guestOff, side: .source, text: "the guest powered off on its way")
     }
@@ -380,15 +452,25 @@ extension MigrationEngine {
         .targetGone, side: .target,
         text: "target's QEMU could not load the guest, or ended\(reason)")
     }
-    if target.isOutOfReach {
+    if target.isOutOfReach || grantIsUnansweredForGood() {
       return Failure(
         grant.mayHaveReached ? .outcomeUnknown : .monitorLost, side: .target,
         command: grant.mayHaveReached ? "cont" : nil,
-        text: "target's monitor did not come back; "
+        text: "target's monitor \(target.isOutOfReach ? "did not come back" : "does not answer"); "
           + (grant.mayHaveReached
             ? "whether 'cont' was carried out is unknown" : "it was not granted"))
     }
     return nil
+  }
+
+  /// Nothing was answered since the grant's own deadline passed.
+  private mutating func grantIsUnansweredForGood() -> Bool {
+    guard grant.state == .unknown, target.isConnected, target.runState == nil else {
+      alarms.clear(.step)
+      return false
+    }
+    if !alarms.isSet(.step) { alarms.set(.step, now + Self.stepLimit) }
+    return alarms.takeDue(.step, at: now)
   }
 
   /// The target's NBD server did not stop: an outside writer may reach its disks (I3).
@@ -404,21 +486,23 @@ extension MigrationEngine {
   // MARK: - Finishing
 
   private enum FinishingStep {
-    static let endingMirrors = 0
-    static let dismissing = 1
+    static let leavingAlone = 0
+    static let endingMirrors = 1
+    static let dismissing = 2
   }
 
-  /// How long the order of things may take once the guest runs.
+  /// How long both QEMUs are left alone once the guest runs: a command takes its QEMU's main loop, and
+  /// the guest's first instructions wait for that, or for the processor that the source's end takes.
+  static let firstInstructionsSpan = Span.milliseconds(20)
+  /// How long the order of things may take after that.
   static let finishingLimit = Span.seconds(10)
 
   mutating func beginFinishing(_ effects: inout [EngineEffect]) {
     if options.handOver == .external {
       for side in Side.allCases { effects.append(.attach(side)) }
     }
-    // QEMU's own figures of the migration, for the ledger.
-    poll(.queryMigrate, .source, &effects)
     if let failure = nbdFailure() { effects.append(.warn(failure.text)) }
-    alarms.set(.step, now + Self.finishingLimit)
+    alarms.set(.step, now + Self.firstInstructionsSpan)
   }
 
   /// The target gets its settings back; answers whether that is done, or cannot be done any more.
@@ -453,14 +537,26 @@ extension MigrationEngine {
 
   /// A source is ended only when the guest is certain to be elsewhere.
   private var sourceIsToQuit: Bool {
-    guard options.sourceEnd == .quit, options.handOver != .external else { return false }
+    guard options.sourceEnd == .quit, options.handOver != .external, !sourceRanAgain else {
+      return false
+    }
     if grant.isConfirmed { return true }
+    // The target's copy is the only other one.
+    guard target.isConnected else { return false }
     if case .stood = guestRun.verdict { return true }
     return grant.state == .accepted
   }
 
   mutating func decideFinishing(_ effects: inout [EngineEffect]) -> MigrationPhase {
     let isOver = alarms.takeDue(.step, at: now)
+    if step == FinishingStep.leavingAlone {
+      guard isOver else { return .finishing }
+      step = FinishingStep.endingMirrors
+      alarms.set(.step, now + Self.finishingLimit)
+      // QEMU's own figures of the migration, for the ledger.
+      poll(.queryMigrate, .source, &effects)
+      return decideFinishing(&effects)
+    }
     let targetIsDone = dismissTarget(&effects)
     if step == FinishingStep.endingMirrors {
       let mayComeBack = !source.isConnected && !source.isOutOfReach && !source.isProvenDead

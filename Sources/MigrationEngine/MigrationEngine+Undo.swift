@@ -31,7 +31,9 @@ extension MigrationEngine {
       effects.append(.attach(.source))
     }
     // It was left to the host program, which says that it did not resume it: look before it is ended.
-    if grant.state == .withHostProgram, handOver.isWithSource { effects.append(.attach(.target)) }
+    if grant.state == .withHostProgram, handOver.isWithSource || sourceRanAgain {
+      effects.append(.attach(.target))
+    }
   }
 
   mutating func decideUndoing(_ effects: inout [EngineEffect]) -> MigrationPhase {
@@ -68,6 +70,7 @@ extension MigrationEngine {
     }
     if source.isOutOfReach { return conclude(&effects) }
     if !source.isConnected {
+      endTargetInAbsence(&effects)
       // Where nothing was changed there is nothing to learn from it.
       let isNeeded = migrateSent || sourceSettings?.hasSomethingToRestore == true
       return isNeeded ? .undoing : conclude(&effects)
@@ -81,12 +84,15 @@ extension MigrationEngine {
         undoReason = nil
         return .switchingOver
       }
-      if awaited.contains(.queryMigrate, .source) { return .undoing }
+      if migrateSent, awaited.contains(.queryMigrate, .source) { return .undoing }
       noteWhySourceFailed()
       return advance(to: UndoStep.endingTarget, limit: Self.quitLimit, &effects)
     }
-    if !cancelSent, cancelIsSafe, !isCancelledElsewhere, mirrorsAreOutOfTheWay(&effects) {
+    if !cancelSent || cancelIsLost, cancelIsSafe, !isCancelledElsewhere,
+      mirrorsAreOutOfTheWay(&effects)
+    {
       cancelSent = true
+      cancelIsLost = false
       ask(.migrateCancel, .source, &effects)
     } else if cancelSent {
       // QEMU may not get to the cancel while it waits for a stalled connection.
@@ -97,19 +103,26 @@ extension MigrationEngine {
   }
 
   /// A cancel ends the target's QEMU, and its NBD server with it: a mirror that writes at that moment
-  /// breaks, and QEMU 10.0 was seen to die of it. So mirrors end first, while their server is there.
+  /// breaks, and QEMU 10.0 was seen to die of it. So mirrors end first, while their server is there, or
+  /// while the guest stands.
   private mutating func mirrorsAreOutOfTheWay(_ effects: inout [EngineEffect]) -> Bool {
-    guard !mirrors.isEmpty, target.isConnected else { return true }
+    guard !mirrors.isEmpty, target.isConnected || source.status == .preSwitchover else {
+      return true
+    }
     if !alarms.isSet(.drain) { alarms.set(.drain, now + storage.drainLimit) }
     return endMirrors(takenOverToo: false, &effects) || alarms.takeDue(.drain, at: now)
   }
 
   /// After the STOP of the switchover nothing cancels (I4); the status then decides by itself.
   private var cancelIsSafe: Bool {
+    // After a reconnect what was known may be out of date.
+    if awaited.contains(.queryStatus, .source) { return false }
     if source.status == .preSwitchover { return !isContinued }
-    return !guestRun.stopUnexplained && source.status != .device
-      && source.runState != .finishMigrate
-      && source.runState != .postmigrate
+    switch source.runState {
+    // After a reconnect it is not known before it has said it.
+    case nil, .finishMigrate, .postmigrate: return false
+    default: return !guestRun.stopUnexplained && source.status != .device
+    }
   }
 
   /// Whether somebody else cancels it, or may be about to: a target ends when its migration is
@@ -150,6 +163,7 @@ extension MigrationEngine {
   /// Ends a target that may not run, where the source is to take the guest back or the guest is off.
   private mutating func endTarget(_ effects: inout [EngineEffect]) -> MigrationPhase {
     if guestIsOff { return endTargetOfGuestThatIsOff(&effects) }
+    if sourceRanAgain { return endTargetOfGuestThatRunsAgain(&effects) }
     guard source.status == .completed, !source.isProvenDead else {
       return advance(to: UndoStep.resuming, limit: Self.selfResumeLimit, &effects)
     }
@@ -177,8 +191,28 @@ extension MigrationEngine {
     return advance(to: UndoStep.endingMirrors, limit: Self.quitLimit, &effects)
   }
 
+  /// Somebody else runs the guest on the source: the target is ended before anybody resumes it too,
+  /// unless it may run already, and the mirrors before it, so that the guest's writes do not hang.
+  private mutating func endTargetOfGuestThatRunsAgain(
+    _ effects: inout [EngineEffect]
+  ) -> MigrationPhase {
+    if alarms.takeDue(.step, at: now) || source.isOutOfReach { return conclude(&effects) }
+    guard endMirrors(takenOverToo: true, &effects) else { return .undoing }
+    if grant.targetRuns || grant.mayHaveReached && grant.state != .withHostProgram {
+      return conclude(&effects)
+    }
+    guard target.isConnected else {
+      let mayComeBack = grant.state == .withHostProgram && !target.isOutOfReach
+      return mayComeBack && !target.quitAccepted ? .undoing : conclude(&effects)
+    }
+    if !awaited.contains(.queryStatus, .target), !awaited.contains(.quit, .target) {
+      ask(.quit, .target, &effects)
+    }
+    return .undoing
+  }
+
   private mutating func awaitHandBack(_ effects: inout [EngineEffect]) -> MigrationPhase {
-    guard handOver.state == .reported(.done) else { return conclude(&effects) }
+    guard [.offered, .reported(.done)].contains(handOver.state) else { return conclude(&effects) }
     if !alarms.isSet(.standing) {
       alarms.set(.standing, now + Self.handBackLimit)
       effects.append(
@@ -251,12 +285,15 @@ extension MigrationEngine {
   }
 
   /// I1: the source may run, since the target cannot.
-  var targetIsProvenUnableToRun: Bool {
-    grant.allowsSourceToResume(
+  var targetIsProvenUnableToRun: Bool { handOver.isWithSource && targetCannotRun }
+
+  /// Whatever the cluster believes.
+  var targetCannotRun: Bool {
+    grant.isKnownNotToRun(
       targetDisarmed: targetDisarmed, monitorEnded: !target.isConnected,
       processExited: target.hasExited, connectionUnbroken: grantConnectionIsUnbroken,
-      quitAccepted: target.quitAccepted, fenced: target.isFenced,
-      ownershipWithSource: handOver.isWithSource)
+      quitAccepted: target.quitAccepted, couldNotLoad: target.status == .failed,
+      fenced: target.isFenced)
   }
 
   private mutating func endOurMirrors(_ effects: inout [EngineEffect]) -> MigrationPhase {
@@ -284,8 +321,7 @@ extension MigrationEngine {
   private func settingsMayChange(_ side: Side) -> Bool {
     guard self[side].isConnected else { return false }
     guard migrateSent else { return true }
-    let hasLoaded = provesLoad && source.status == .completed
-    return side == .source ? source.status.isFinal : hasLoaded || target.status != .active
+    return side == .source ? source.status.isFinal : targetHasLoaded || target.status != .active
   }
 
   /// The end; whoever can be reached has its settings back before that.

@@ -23,6 +23,8 @@ public struct MigrationEngine: Sendable {
   var convergence = Convergence(
     limitMilliseconds: Convergence.defaultLimitMilliseconds, highestMilliseconds: 0)
   var awaited = AwaitedReplies()
+  var hold = MonitorHold()
+  var lastReport: MonotonicInstant?
   var alarms = Alarms()
   /// The instant of the input that is being handled.
   var now = MonotonicInstant(nanoseconds: 0)
@@ -32,6 +34,8 @@ public struct MigrationEngine: Sendable {
   var startRequested = false
   var cancelRequested = false
   var cancelSent = false
+  /// What became of it is unknown, and QEMU's status says that it was not carried out.
+  var cancelIsLost = false
   /// `stop` was sent to the target while it was `inmigrate`, and `inmigrate` was confirmed after it.
   var targetDisarmed = false
   /// `migrate` was written.
@@ -44,12 +48,18 @@ public struct MigrationEngine: Sendable {
   var undoReason: Failure?
   /// What became of `cont` on a source that takes the guest back.
   var sourceResumption = SourceResumption.notTried
+  /// The source ran again after its `completed`, and it was not we who resumed it: what the target has is
+  /// out of date from then on (I1).
+  var sourceRanAgain = false
   var standingWarned = false
   /// `query-status` was asked after the source's final status.
   var sourceRunStateIsFresh = false
   /// The connection that carried the grant is still the one we hear: QEMU says RESUME before it lets a
   /// guest run, so its end without RESUME proves that the guest did not run there.
   var grantConnectionIsUnbroken = true
+
+  /// The host program's, not sent yet.
+  var owedDowntimeLimit: Int64?
 
   var intent = Intent.notAsked
 
@@ -65,11 +75,23 @@ public struct MigrationEngine: Sendable {
   /// The check in `pre-switchover` allowed the order with one round trip less.
   var usesFastOrder = false
   var preSwitchoverStep = 0
+  var continuation = Continuation.pending
   var modeChangeAsked = false
   var yankSent = false
   /// The mirrors that were told to end.
   var endingSince: [(index: Int, since: MonotonicInstant, way: MirrorEnding)] = []
+  var mirrorsAskedToEnd: MonotonicInstant?
   var lastMirrorPoll: MonotonicInstant?
+
+  /// What became of `migrate-continue`.
+  enum Continuation: Hashable, Sendable {
+    /// Not sent, on its way, or taken.
+    case pending
+    /// Its reply was lost, or it was refused: the source's status tells.
+    case doubtful
+    /// The source still waits for it.
+    case toBeRepeated
+  }
 
   enum SourceResumption: Hashable, Sendable {
     case notTried, sent, accepted, lost
@@ -86,7 +108,12 @@ public struct MigrationEngine: Sendable {
   /// An alarm that was due at the last input and that nobody took says nothing any more: only later
   /// ones are waited for.
   public var nextDeadline: MonotonicInstant? {
-    phase == .ended ? nil : alarms.next(after: now)
+    if phase == .ended { return nil }
+    let hold = options.sourceMonitorIsShared ? hold.nextInstant(after: now) : nil
+    guard let hold, let alarm = alarms.next(after: now) else {
+      return hold ?? alarms.next(after: now)
+    }
+    return min(hold, alarm)
   }
 
   /// Whether a cancel would still be taken (I4).
@@ -110,7 +137,10 @@ public struct MigrationEngine: Sendable {
     // A decision may lead through several phases; the bound only guards against a contradiction.
     for _ in 0..<MigrationPhase.allCases.count {
       let next = decide(&effects)
-      if next == phase { return }
+      if next == phase {
+        shareSourceMonitor(&effects)
+        return
+      }
       guard phase.mayBecome(next) else {
         contradict("\(phase) cannot become \(next)", &effects)
         return
@@ -277,7 +307,7 @@ extension MigrationEngine {
       var settings = (side == .source ? sourceSettings : targetSettings) ?? Settings()
       _ = settings.changes(toReach: wantedCapabilities(side))
       _ = settings.changes(toReach: wantedParameters(side))
-      if side == .source { settings.willRamp("downtime-limit") }
+      if side == .source { rememberWhatMayChange(&settings) }
       return IntentFacts.QEMU(
         release: self[side].release, capabilities: settings.capabilitiesToRestore,
         parameters: settings.parametersToRestore)

@@ -12,8 +12,10 @@ public struct MigrationOptions: Sendable {
   public var name = "guest"
   /// The uri for `migrate`, as QEMU writes it.
   public var uri = ""
-  /// The uri for `migrate-incoming` on a target started with `-incoming defer`; nil: `uri`.
+  /// The uri for `migrate-incoming` on a target started with `-incoming defer`; nil: `uriOnTarget`.
   public var incomingURI: String?
+  /// What the target's host calls the place that `uri` leads to; nil: `uri`.
+  public var uriOnTarget: String?
   public var handOver = HandOverMode.beforeResume
   public var sourceEnd = SourceEnd.keep
   /// QEMU's `downtime-limit` at the start, milliseconds; nil: as QEMU has it.
@@ -32,6 +34,8 @@ public struct MigrationOptions: Sendable {
   public var connectDeadline = Span.seconds(5)
   /// How long a lost monitor may take to come back.
   public var reconnectDeadline = Span.seconds(30)
+  /// Other programs use the source's monitor too: it is let go of for them where that is safe.
+  public var sourceMonitorIsShared = false
   public var storage = StorageOptions()
   /// The intent is made durable before anything is changed; without it nothing is.
   public var isJournaled = false

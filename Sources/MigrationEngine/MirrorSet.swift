@@ -46,9 +46,13 @@ struct MirrorSet: Sendable {
     /// Every write waits for the target's disk too.
     var isWriteBlocking: Bool
     var nodeIsAdded = false
+    /// The target's export is there because we asked for it.
+    var exportIsAdded = false
     /// A concluded job waits for its dismissal.
     var isConcluded = false
     var report: BlockJobReport?
+    /// The first of all looks in a row at which the same write of the guest was on its way.
+    var stuckSince: MonotonicInstant?
 
     /// The block job's id on the source.
     var jobID: String {
@@ -89,6 +93,15 @@ struct MirrorSet: Sendable {
   /// One that ends before is as bad as a failed one: the guest's later writes are on the source alone (I3).
   var areToldToEnd = false
 
+  /// The exports on the target that we asked for, as long as its NBD server runs.
+  var exportsOnTarget: [String] {
+    mirrors.filter(\.exportIsAdded).map { MirrorNames.export($0.index) }
+  }
+
+  mutating func serverStopped() {
+    for position in mirrors.indices { mirrors[position].exportIsAdded = false }
+  }
+
   /// The first mirror that failed, vanished or ended too early, in words.
   var failure: String? {
     for mirror in mirrors {
@@ -115,10 +128,22 @@ struct MirrorSet: Sendable {
     }
   }
 
+  /// How long a write of the guest has been on its way to the target, as far as two looks can tell: a
+  /// mirror in write-blocking mode that is ready counts it as not yet copied. One NBD server has them all,
+  /// so one connection that stalls speaks for the others.
+  func stall(at now: MonotonicInstant) -> Span? {
+    mirrors.compactMap(\.stuckSince).min().map { now - $0 }
+  }
+
+  /// When `query-block-jobs` was answered last.
+  private(set) var lastLook: MonotonicInstant?
+
   /// Takes a whole `query-block-jobs`: what is not in it has ended.
-  mutating func reported(_ reports: [BlockJobReport]) {
+  mutating func reported(_ reports: [BlockJobReport], at now: MonotonicInstant) {
+    lastLook = now
     for position in mirrors.indices {
       let report = reports.first { $0.id == mirrors[position].jobID }
+      noteStall(position, report, now)
       mirrors[position].report = report
       guard let report else {
         if mirrors[position].isLive { mirrors[position].state = .gone }
@@ -136,6 +161,19 @@ struct MirrorSet: Sendable {
         mirrors[position].state = report.isReady ? .ready : .running
       }
     }
+  }
+
+  private mutating func noteStall(
+    _ position: Int, _ report: BlockJobReport?, _ now: MonotonicInstant
+  ) {
+    guard let report, report.isReady, mirrors[position].isWriteBlocking,
+      let last = mirrors[position].report, last.isReady,
+      report.offset < report.length, report.offset == last.offset
+    else {
+      mirrors[position].stuckSince = nil
+      return
+    }
+    if mirrors[position].stuckSince == nil { mirrors[position].stuckSince = now }
   }
 
   mutating func becameReady(_ jobID: String) {

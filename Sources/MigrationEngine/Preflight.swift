@@ -14,8 +14,13 @@ struct Preflight: Sendable {
     var blockJobs: [BlockJobReport]?
     var exports: [BlockExportReport]?
 
-    /// Exports that stopping the NBD server does not end.
+    /// Exports that stopping the NBD server does not end. QEMU does not say which may write.
     var foreignExports: [BlockExportReport] { exports?.filter { $0.type != "nbd" } ?? [] }
+
+    /// One of them that reaches a disk which moves: an outside writer that nobody ends (I3).
+    func foreignExport(ofAny disks: [DiskOptions]) -> BlockExportReport? {
+      foreignExports.first { export in disks.contains { $0.targetNode == export.node } }
+    }
 
     var isComplete: Bool {
       runState != nil && migration != nil && capabilities != nil && parameters != nil
@@ -192,6 +197,12 @@ struct Preflight: Sendable {
       return Failure(
         .sourceUnfit, side: .source, command: "query-migrate-capabilities",
         text: "source's QEMU has no migration capability 'pause-before-switchover'")
+    }
+    if let export = target.foreignExport(ofAny: storage.disks) {
+      return Failure(
+        .targetUnfit, side: .target, command: "query-block-exports",
+        text: "target has a \(export.type) export '\(export.id)' of '\(export.node)': an outside "
+          + "writer that stopping the NBD server does not end (I3)")
     }
     for (index, disk) in storage.disks.enumerated() {
       switch disk.mirror {

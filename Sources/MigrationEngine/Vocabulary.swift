@@ -72,6 +72,18 @@ public enum RunState: Hashable, Sendable {
     return Self.names.first { $0.state == self }?.name ?? "?"
   }
 
+  /// What a guest does in it; nil where the state does not tell.
+  public var guest: GuestCondition? {
+    switch self {
+    case .running: .running
+    case .suspended, .paused, .ioError, .guestPanicked, .internalError, .watchdog, .finishMigrate,
+      .postmigrate:
+      .paused
+    case .shutdown: .off
+    case .inmigrate, .prelaunch, .saveVM, .restoreVM, .debug, .colo, .unrecognised: nil
+    }
+  }
+
   private static let names: [(state: RunState, name: String)] = [
     (.running, "running"), (.paused, "paused"), (.suspended, "suspended"),
     (.inmigrate, "inmigrate"), (.prelaunch, "prelaunch"), (.shutdown, "shutdown"),

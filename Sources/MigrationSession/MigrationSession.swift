@@ -68,6 +68,8 @@ public struct MigrationSession: DrivenSession {
       inputs.append(.intentStored)
     case .recordNotStored(let text):
       inputs.append(.intentNotStored(text: text))
+    case .clientsCounted(let stream, let count):
+      inputs.append(.clientsWait(stream.side, count))
     case .processExited(let stream):
       monitors.processExited(stream)
     case .timePassed:
@@ -151,8 +153,13 @@ public struct MigrationSession: DrivenSession {
       case .send, .sendOutOfBand: break
       case .letGo(let side): monitors.close(.monitor(of: side), at: now, &effects)
       case .attach(let side):
-        monitors.open(
-          .monitor(of: side), within: configuration.options.connectDeadline, at: now, &effects)
+        // At the source others may keep it for long, and giving up would cost our place in the queue.
+        let limit =
+          side == .source
+          ? configuration.options.reconnectDeadline : configuration.options.connectDeadline
+        monitors.open(.monitor(of: side), within: limit, at: now, &effects)
+      case .countWaiting(let side):
+        effects.append(.countWaiting(.monitor(of: side), configuration.monitor(of: side)))
       case .phaseChanged(let phase): effects.append(.report(.phaseChanged(phase)))
       case .progressed: effects.append(.report(.progressed))
       case .handOverWanted: effects.append(.report(.handOverWanted))

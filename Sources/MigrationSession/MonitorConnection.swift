@@ -96,7 +96,10 @@ public struct MonitorConnection {
   public mutating func openFailed(
     _ failure: OpenFailure, at now: MonotonicInstant, into out: inout [Notice]
   ) {
-    guard case .opening = state else { return }
+    switch state {
+    case .opening, .greeting: break
+    case .closed, .ready, .waiting: return
+    }
     switch failure {
     case .refused: lastReason = "connection refused: no QEMU listens there"
     case .missing: lastReason = "no such socket"
@@ -108,8 +111,7 @@ public struct MonitorConnection {
     let mayHelp: Bool =
       switch failure {
       case .queueFull: true
-      case .refused, .missing: hasBeenReady
-      case .other: false
+      case .refused, .missing, .other: hasBeenReady
       }
     if mayHelp { retryOrGiveUp(at: now, &out) } else { giveUp(&out) }
   }

@@ -92,7 +92,7 @@ public struct RecoverySession: DrivenSession {
     case .timePassed:
       monitors.timePassed(at: now, &effects)
       inputs = monitors.takeFacts() + [.timePassed]
-    case .requested, .recordStored, .recordNotStored: break
+    case .requested, .recordStored, .recordNotStored, .clientsCounted: break
     }
     run(inputs, at: now, &effects)
   }
@@ -156,7 +156,9 @@ public struct RecoverySession: DrivenSession {
       case .log(let text): effects.append(.report(.log(text)))
       case .storeIntent: storeOutcome(&effects)
       case .finished: finish(at: now, &effects)
-      case .send, .sendOutOfBand, .attach, .phaseChanged, .progressed, .handOverWanted: break
+      case .send, .sendOutOfBand, .attach, .countWaiting, .phaseChanged, .progressed,
+        .handOverWanted:
+        break
       }
     }
   }

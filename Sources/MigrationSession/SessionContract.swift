@@ -7,6 +7,9 @@ extension Endpoint: CustomStringConvertible {
     case .unix(let path): "unix:\(path)"
     case .tcp(let host, let port): "tcp:\(host):\(port)"
     case .descriptor(let number): "fd:\(number)"
+    case .ssh(let user, let host, let port, let path):
+      "ssh://\(user.map { $0 + "@" } ?? "")\(host.contains(":") ? "[\(host)]" : host)"
+        + "\(port.map { ":\($0)" } ?? "")\(path)"
     }
   }
 }
@@ -33,10 +36,13 @@ public enum Endpoint: Hashable, Sendable {
   case tcp(host: String, port: UInt16)
   /// An inherited descriptor; it can be opened once.
   case descriptor(Int32)
+  /// A unix socket of another host, reached by ssh. An empty host is the one that the driver's ssh
+  /// command names.
+  case ssh(user: String?, host: String, port: UInt16?, path: String)
 }
 
 /// Why a stream could not be opened. The session tries again where that can help.
-public enum OpenFailure: Hashable, Sendable {
+public enum OpenFailure: Error, Hashable, Sendable {
   /// Nobody listens (ECONNREFUSED).
   case refused
   /// The socket's file is not there (ENOENT).
@@ -99,6 +105,8 @@ public enum SessionInput: Hashable, Sendable {
   case recordStored
   /// They are not; `text` says why.
   case recordNotStored(text: String)
+  /// So many clients wait at the stream's listener beside ours; nil: nobody can tell.
+  case clientsCounted(StreamID, Int?)
   /// The process that `streamOpened` named has exited; the kernel says so.
   case processExited(StreamID)
   /// A deadline came, or nothing at all: spurious ticks change nothing.
@@ -116,6 +124,8 @@ public enum SessionEffect: Hashable, Sendable {
   /// Replace the journal with these bytes, durably; answer with `recordStored` or `recordNotStored`,
   /// except after `finished`.
   case persist([UInt8])
+  /// Find out how many clients wait at this stream's listener; answer with `clientsCounted`.
+  case countWaiting(StreamID, Endpoint)
   case report(SessionReport)
 }
 
@@ -141,6 +151,8 @@ public struct SessionConfiguration: Sendable {
   public var clockOffsetMicroseconds: Int64?
   /// Which machine, and which boot of it, the driver's process numbers belong to; nil if not known.
   public var machine: String?
+
+  func monitor(of side: Side) -> Endpoint { side == .source ? sourceMonitor : targetMonitor }
 
   public init(options: MigrationOptions, sourceMonitor: Endpoint, targetMonitor: Endpoint) {
     self.options = options

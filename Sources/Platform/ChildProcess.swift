@@ -71,6 +71,19 @@ public final class ChildProcess {
   /// Ends the child (SIGKILL).
   public func kill() { signal(SIGKILL) }
 
+  /// Ends the child (SIGKILL) and waits until it is gone, for at most `milliseconds`.
+  ///
+  /// The kernel needs a moment to take a process down; only one that hangs in it takes longer.
+  public func end(withinMilliseconds milliseconds: Int32) {
+    guard !origin.isForeign, reap() == .running, let exitDescriptor else { return }
+    kill()
+    let deadline = MonotonicClock.now + Int64(milliseconds) * 1_000_000
+    while reap() == .running, MonotonicClock.now < deadline {
+      var entry = pollfd(fd: exitDescriptor.number, events: Int16(POLLIN), revents: 0)
+      _ = poll(&entry, 1, 10)
+    }
+  }
+
   private func signal(_ number: Int32) {
     guard collected == nil, !origin.isForeign, let exitDescriptor else { return }
     _ = result(of: .pidfdSignal) { swp_pidfd_signal(exitDescriptor.number, number) }

@@ -19,6 +19,9 @@ extension SystemError {
   /// A connection that was inherited once and is gone.
   public static let notConnected = SystemError(errno: ENOTCONN, call: .connect)
 
+  /// A connection that was not made in time.
+  public static let timedOut = SystemError(errno: ETIMEDOUT, call: .connect)
+
   /// What the error means for a connection.
   public var refusal: ConnectionRefusal {
     switch errno {
@@ -64,6 +67,15 @@ public enum StreamSocket {
       return Connection(descriptor: descriptor, isEstablished: false)
     }
     throw SystemError(errno: Int32(-value), call: .connect)
+  }
+
+  /// Two ends of one connection.
+  public static func pair() throws(SystemError) -> (Descriptor, Descriptor) {
+    var ends: [Int32] = [-1, -1]
+    let kind =
+      Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+    try checked(.socketPair) { socketpair(AF_UNIX, kind, 0, &ends) }
+    return (Descriptor(owning: ends[0]), Descriptor(owning: ends[1]))
   }
 
   /// Tells whether a connection that became writable was made.
@@ -131,6 +143,12 @@ public enum StreamSocket {
     guard descriptor.isOpen else { return }
     // A connection that has ended by itself answers ENOTCONN: nothing is left to do.
     _ = shutdown(descriptor.number, Int32(SHUT_RDWR))
+  }
+
+  /// Tells the peer that nothing more will be sent; receiving goes on.
+  public static func endSending(_ descriptor: Descriptor) {
+    guard descriptor.isOpen else { return }
+    _ = shutdown(descriptor.number, Int32(SHUT_WR))
   }
 
   static func make(family: Int32) throws(SystemError) -> Descriptor {

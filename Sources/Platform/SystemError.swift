@@ -30,8 +30,8 @@ public enum SystemCall: Int32, CaseIterable, Sendable {
   case eventCreate, fileStatus, getSocketOption, listen, lock, makeDirectory
   case memoryMap, netlink, open, pidfdOpen, pidfdPoll, pidfdReap, pidfdSignal, read, readLink,
     receive, rename
-  case removeDirectory, send, setSocketOption, socket, spawn, synchronize, timerCreate, timerSet
-  case unlink, write
+  case removeDirectory, send, setSocketOption, socket, socketPair, spawn, synchronize, timerCreate
+  case timerSet, unlink, write
 
   /// The call's name as its manual page has it.
   public var name: String {
@@ -55,6 +55,7 @@ public enum SystemCall: Int32, CaseIterable, Sendable {
     case .receive: "recv"
     case .removeDirectory: "rmdir"
     case .setSocketOption: "setsockopt"
+    case .socketPair: "socketpair"
     case .spawn: "posix_spawn"
     case .synchronize: "fsync"
     case .timerCreate: "timerfd_create"

@@ -51,6 +51,9 @@ public struct PeerCredentials: Equatable, Sendable {
   public let userIdentifier: UInt32
   public let groupIdentifier: UInt32
 
+  /// Whether it acts for the user of this process, or for root.
+  public var isOurs: Bool { userIdentifier == geteuid() || userIdentifier == 0 }
+
   /// Asks the kernel; anything but a unix socket yields nobody (user -1).
   public init(of socket: Descriptor) throws(SystemError) {
     var pid: Int32 = 0

@@ -19,6 +19,8 @@ public enum LoopError: Error, Equatable, Sendable {
 public final class Loop {
   /// Bytes that one stream may deliver before the others have their turn.
   public static let bytesPerTurn = 64 << 10
+  /// Bytes of bulk that all relays together may carry in one turn.
+  static let bulkBytesPerTurn = 256 << 10
   /// Turns in a row in which deadlines give way to replies that are still unread.
   static let deadlineDelayLimit = 8
   /// How long a record may wait for guests that stand, nanoseconds.
@@ -38,7 +40,12 @@ public final class Loop {
   private var standingGuests = 0
   private var delayedTurns = 0
   private var isWaitingForOne = false
+  /// Bytes of bulk that may still be carried in this turn.
+  private var bulkBytesLeft = 0
   private var isClosed = false
+
+  /// How ssh addresses are reached by what is made from now on.
+  public var ssh = SSHOptions()
 
   public init() throws(SystemError) {
     guardian = try ForkGuard()
@@ -189,6 +196,13 @@ public final class Loop {
     events.append(LoopEvent(member: member, content: content, byteCount: byteCount))
   }
 
+  /// Takes what bulk may carry of `wanted` bytes in this turn; 0 when the others are to have theirs.
+  func takeBulkBytes(_ wanted: Int) -> Int {
+    let taken = min(wanted, bulkBytesLeft)
+    bulkBytesLeft -= taken
+    return taken
+  }
+
   /// Lends the loop's one read buffer.
   func withBuffer<Result>(_ body: (UnsafeMutableRawBufferPointer) -> Result) -> Result {
     body(buffer)
@@ -214,11 +228,9 @@ public final class Loop {
   private func turn(timeoutMilliseconds: Int32) throws(LoopError) {
     try check()
     let count = try wait(timeoutMilliseconds)
+    bulkBytesLeft = Self.bulkBytesPerTurn
     runPostponed()
-    for index in 0..<count {
-      let entry = readiness[index]
-      watchers[entry.token]?.becameReady(entry.flags)
-    }
+    serve(count)
     // A reply that is already there counts before the deadline that it would miss.
     if count == Readiness.entriesPerWait, delayedTurns < Self.deadlineDelayLimit {
       delayedTurns += 1
@@ -228,6 +240,21 @@ public final class Loop {
     }
     storeOneRecord()
     try settle()
+  }
+
+  /// Monitors before bulk.
+  private func serve(_ count: Int) {
+    var sawBulk = false
+    for index in 0..<count {
+      let entry = readiness[index]
+      guard let watcher = watchers[entry.token] else { continue }
+      if watcher.isBulk { sawBulk = true } else { watcher.becameReady(entry.flags) }
+    }
+    guard sawBulk else { return }
+    for index in 0..<count {
+      let entry = readiness[index]
+      if let watcher = watchers[entry.token], watcher.isBulk { watcher.becameReady(entry.flags) }
+    }
   }
 
   private func turnUntil(_ deadline: Int64?, _ isDone: () -> Bool) -> LoopError? {

@@ -1,3 +1,4 @@
+import MigrationSession
 import Platform
 
 /// What lives in a loop: a migration or a QMP client.
@@ -45,7 +46,7 @@ public class LoopMember {
   func continuePostponed() {}
   func streamOpened(_ stream: Stream) {}
   /// The stream could not be opened; it is closed.
-  func streamFailed(_ stream: Stream, _ error: SystemError) {}
+  func streamFailed(_ stream: Stream, _ failure: OpenFailure) {}
   func streamReceived(_ bytes: UnsafeRawBufferPointer, on stream: Stream) {}
   /// End of file or an error that ended it; it is closed.
   func streamEnded(_ stream: Stream) {}

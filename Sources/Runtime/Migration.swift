@@ -6,6 +6,8 @@ import QMP
 /// Why a migration cannot begin.
 public enum MigrationSetupError: Error, Equatable, Sendable, CustomStringConvertible {
   case route(Side, RouteError)
+  /// Only the target may be on another host: QEMU's streams begin where the library runs.
+  case sourceElsewhere
   case journal(JournalError)
   /// The file holds something that is no journal, or none that this version can judge.
   case notAJournal(JournalRecordError, path: String)
@@ -15,6 +17,8 @@ public enum MigrationSetupError: Error, Equatable, Sendable, CustomStringConvert
   public var description: String {
     switch self {
     case .route(let side, let error): "the \(side)'s monitor cannot be reached: \(error)"
+    case .sourceElsewhere:
+      "the source's monitor is an ssh address: the library runs on the source's host"
     case .journal(let error): error.description
     case .notAJournal(let error, let path):
       "\(path) is not overwritten: \(RecoveryJournalError.record(error))"
@@ -44,16 +48,53 @@ public final class Migration: SessionMember<MigrationSession> {
     configuration.clockOffsetMicroseconds =
       MonotonicClock.now / 1_000 - WallClock.nowMicroseconds
     configuration.machine = MachineIdentity.current
-    let routes = try Route.all(to: [
-      (.sourceMonitor, configuration.sourceMonitor), (.targetMonitor, configuration.targetMonitor),
-      (.sourceOutOfBand, configuration.sourceOutOfBand),
-    ])
+    let forwards = try Self.forwards(configuration)
     let journal = try journalPath.map { path throws(MigrationSetupError) in
       try Self.openJournal(at: path)
     }
+    let routes = try Route.all(
+      to: [
+        (.sourceMonitor, configuration.sourceMonitor),
+        (.targetMonitor, configuration.targetMonitor),
+        (.sourceOutOfBand, configuration.sourceOutOfBand),
+      ], in: loop, forwards: forwards)
+    if let tunnel = routes[.targetMonitor]?.tunnel { Self.use(tunnel, &configuration) }
     super.init(
       in: loop, session: MigrationSession(configuration: configuration), routes: routes,
       journal: journal)
+  }
+
+  // MARK: - Through a tunnel
+
+  /// The sockets of the target's host that the source has to reach as well.
+  private static func forwards(
+    _ configuration: SessionConfiguration
+  ) throws(MigrationSetupError) -> [Forward] {
+    for case .ssh? in [configuration.sourceMonitor, configuration.sourceOutOfBand] {
+      throw .sourceElsewhere
+    }
+    guard case .ssh = configuration.targetMonitor else { return [] }
+    var forwards: [Forward] = []
+    let prefix = "unix:"
+    if configuration.options.uri.hasPrefix(prefix) {
+      let path = String(configuration.options.uri.dropFirst(prefix.utf8.count))
+      forwards.append(Forward(.memory, path: path))
+    }
+    if case .unix(let path) = configuration.options.storage.address {
+      forwards.append(Forward(.storage, path: path))
+    }
+    return forwards
+  }
+
+  /// Leads the source's streams into the tunnel; the target is told what they are called over there.
+  private static func use(_ tunnel: Tunnel, _ configuration: inout SessionConfiguration) {
+    if let path = tunnel.localPath(.memory) {
+      configuration.options.uriOnTarget = configuration.options.uri
+      configuration.options.uri = "unix:\(path)"
+    }
+    if let path = tunnel.localPath(.storage) {
+      configuration.options.storage.address = .unix(path: path)
+    }
   }
 
   /// What an earlier migration has left there is replaced only if nothing is left to recover.
@@ -136,14 +177,15 @@ public final class Migration: SessionMember<MigrationSession> {
 extension Route {
   /// The ways to several streams; those without an endpoint are left out.
   static func all(
-    to endpoints: [(StreamID, Endpoint?)]
+    to endpoints: [(StreamID, Endpoint?)], in loop: Loop, forwards: [Forward] = []
   ) throws(MigrationSetupError) -> [StreamID: Route] {
     var routes: [StreamID: Route] = [:]
     for (stream, endpoint) in endpoints {
       guard let endpoint else { continue }
       do throws(RouteError) {
-        routes[stream] = try Route(to: endpoint)
+        routes[stream] = try Route(to: endpoint, in: loop, forwards: forwards)
       } catch {
+        for route in routes.values { route.tunnel?.close() }
         throw .route(stream.side, error)
       }
     }

@@ -90,7 +90,7 @@ public final class QMPClient: LoopMember {
   public init(
     in loop: Loop, endpoint: Endpoint, wantsOutOfBand: Bool, within limit: Span, announces: Bool
   ) throws(RouteError) {
-    route = try Route(to: endpoint)
+    route = try Route(to: endpoint, in: loop)
     connection = MonitorConnection(
       endpoint: endpoint, policy: .giveUp, wantsOutOfBand: wantsOutOfBand)
     announcesReadiness = announces
@@ -157,10 +157,10 @@ public final class QMPClient: LoopMember {
     advance { connection, _ in connection.opened(at: Self.now) }
   }
 
-  override func streamFailed(_ stream: Stream, _ error: SystemError) {
+  override func streamFailed(_ stream: Stream, _ failure: OpenFailure) {
     self.stream = nil
     advanceWithNotices { connection, _, notices in
-      connection.openFailed(OpenFailure(error), at: Self.now, into: &notices)
+      connection.openFailed(failure, at: Self.now, into: &notices)
     }
   }
 
@@ -186,7 +186,7 @@ public final class QMPClient: LoopMember {
   override func closeStreams() {
     stream?.close()
     stream = nil
-    route = .spent
+    route.close()
   }
 
   // MARK: - Sending
@@ -277,12 +277,12 @@ public final class QMPClient: LoopMember {
       if stream?.write(bytes) == false { finish(.overflowed) }
     case .open:
       guard let loop else { return nil }
-      do throws(SystemError) {
+      do throws(OpenFailure) {
         let opened = try route.open(key: 0, member: self, loop: loop)
         stream = opened
         if opened.isOpen { connection.opened(at: Self.now) }
       } catch {
-        return OpenFailure(error)
+        return error
       }
     }
     return nil

@@ -18,10 +18,12 @@ public final class Recovery: SessionMember<RecoverySession> {
       configuration.options.source.isProvenDead = journal.processHasEnded(.source)
       configuration.options.target.isProvenDead = journal.processHasEnded(.target)
     }
-    let routes = try Route.all(to: [
-      (.sourceMonitor, configuration.sourceMonitor), (.targetMonitor, configuration.targetMonitor),
-      (.sourceOutOfBand, configuration.sourceOutOfBand),
-    ])
+    let routes = try Route.all(
+      to: [
+        (.sourceMonitor, configuration.sourceMonitor),
+        (.targetMonitor, configuration.targetMonitor),
+        (.sourceOutOfBand, configuration.sourceOutOfBand),
+      ], in: loop)
     super.init(
       in: loop, session: RecoverySession(configuration: configuration), routes: routes,
       journal: journal?.file)

@@ -4,7 +4,7 @@ import Platform
 
 /// A session in a loop: its effects carried out, and told what happened. Whatever the session is for,
 /// this is the same.
-public class SessionMember<Session: DrivenSession>: LoopMember {
+public class SessionMember<Session: DrivenSession>: LoopMember, TunnelOwner {
   /// Inputs that the session may bring upon itself in one turn; the rest waits for the next.
   static var inputsPerTurn: Int { 64 }
 
@@ -12,6 +12,7 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
   private var routes: [StreamID: Route]
   /// By `StreamID`.
   private var streams = [Stream?](repeating: nil, count: StreamID.allCases.count)
+  private var listeners = [ListenerQueue?](repeating: nil, count: StreamID.allCases.count)
   private var exitWatches = [ExitWatch?](repeating: nil, count: StreamID.allCases.count)
   private var inputs: [SessionInput] = []
   private var effects: [SessionEffect] = []
@@ -20,6 +21,8 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
   /// What the journal is to hold next.
   private var record: [UInt8]?
   private var isFinishHeldBack = false
+  /// Asked to start, and waiting for its tunnels.
+  private var isStartAwaited = false
 
   /// Whether it has ended and its outcome is in the journal, if there is one.
   public private(set) var isFinished = false
@@ -29,6 +32,7 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
     self.routes = routes
     self.journal = journal
     super.init(in: loop)
+    for route in routes.values { route.tunnel?.owner = self }
   }
 
   // MARK: - What is asked
@@ -37,8 +41,16 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
   public func request(_ request: HostRequest) throws(LoopError) {
     guard let loop else { throw .closed }
     try loop.check()
-    if request == .start { willStart() }
-    advance { $0.handle(.requested(request), at: Self.now, effects: &$1) }
+    if request == .start {
+      willStart()
+      isStartAwaited = true
+      // What goes through a tunnel finds it open, and nothing is set up in the guest's blackout.
+      for route in routes.values { route.tunnel?.open() }
+    }
+    if request != .start || !routes.values.contains(where: \.isOpening) { startAwaited() }
+    if request != .start {
+      advance { $0.handle(.requested(request), at: Self.now, effects: &$1) }
+    }
     try loop.settle()
   }
 
@@ -58,9 +70,9 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
     }
   }
 
-  override func streamFailed(_ stream: Stream, _ error: SystemError) {
+  override func streamFailed(_ stream: Stream, _ failure: OpenFailure) {
     forget(stream)
-    take(stream) { .streamUnavailable($0, OpenFailure(error)) }
+    take(stream) { .streamUnavailable($0, failure) }
   }
 
   override func streamReceived(_ bytes: UnsafeRawBufferPointer, on stream: Stream) {
@@ -110,8 +122,26 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
       streams[index] = nil
       exitWatches[index] = nil
     }
+    for id in routes.keys { routes[id]?.close() }
     routes = [:]
     inputs = []
+  }
+
+  // MARK: - Tunnels
+
+  func tunnelSettled(_ tunnel: Tunnel) {
+    if !routes.values.contains(where: \.isOpening) { startAwaited() }
+  }
+
+  func tunnelSaid(_ text: String, isWarning: Bool) {
+    post(isWarning ? .warning(text) : .log(text))
+  }
+
+  /// Starts the session, whatever became of the tunnels: it hears of that when it uses them.
+  private func startAwaited() {
+    guard isStartAwaited else { return }
+    isStartAwaited = false
+    advance { $0.handle(.requested(.start), at: Self.now, effects: &$1) }
   }
 
   // MARK: - Effects
@@ -154,6 +184,8 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
     case .write(let id, let bytes): write(bytes, to: id)
     case .open(let id, _): open(id)
     case .close(let id): close(id)
+    case .countWaiting(let id, let endpoint):
+      inputs.append(.clientsCounted(id, waitingClients(id, endpoint)))
     case .persist(let bytes):
       record = bytes
       loop?.store(self)
@@ -171,15 +203,23 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
   private func open(_ id: StreamID) {
     guard let loop else { return }
     streams[id.rawValue]?.close()
-    do throws(SystemError) {
+    do throws(OpenFailure) {
       guard let stream = try routes[id]?.open(key: id.rawValue, member: self, loop: loop) else {
         return
       }
       streams[id.rawValue] = stream
       if stream.isOpen { inputs.append(.streamOpened(id, peer: watchedPeer(of: stream))) }
     } catch {
-      inputs.append(.streamUnavailable(id, OpenFailure(error)))
+      inputs.append(.streamUnavailable(id, error))
     }
+  }
+
+  /// nil where the kernel cannot tell.
+  private func waitingClients(_ id: StreamID, _ endpoint: Endpoint) -> Int? {
+    guard case .unix(let path) = endpoint else { return nil }
+    let queue = listeners[id.rawValue] ?? ListenerQueue(path: path)
+    listeners[id.rawValue] = queue
+    return queue.waitingClients()
   }
 
   private func close(_ id: StreamID) {
@@ -190,7 +230,9 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
       case .streamOpened(let stream, _), .streamUnavailable(let stream, _),
         .streamEnded(let stream):
         stream == id
-      case .requested, .recordStored, .recordNotStored, .processExited, .timePassed: false
+      case .requested, .recordStored, .recordNotStored, .clientsCounted, .processExited,
+        .timePassed:
+        false
       }
     }
   }
@@ -219,6 +261,8 @@ public class SessionMember<Session: DrivenSession>: LoopMember {
     isFinished = true
     journal = nil
     for watch in exitWatches { watch?.stop() }
+    for id in routes.keys { routes[id]?.close() }
+    routes = [:]
     loop?.post(.finished, from: self)
   }
 

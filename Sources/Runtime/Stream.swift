@@ -1,3 +1,4 @@
+import MigrationSession
 import Platform
 
 /// One connection of a member, from its first attempt to its end.
@@ -9,6 +10,8 @@ final class Stream: Watcher {
   static let outputLimit = 32 << 20
 
   private enum State {
+    /// A tunnel is to bring the connection.
+    case awaited
     case connecting
     case open
     /// The peer takes nothing more; what it said before may still be there to read.
@@ -24,6 +27,9 @@ final class Stream: Watcher {
   private var descriptor: Descriptor
   /// A connection of the host program's is closed, never shut down.
   private let isAdopted: Bool
+  /// Its other end is a tunnel's, whatever the kernel says about the peer.
+  private let isTunnelled: Bool
+  private var reasonOfEarlyEnd: (() -> String)?
   /// Addresses to try when this one does not answer.
   private var alternatives: ArraySlice<SocketAddress>
 
@@ -41,6 +47,7 @@ final class Stream: Watcher {
     descriptor = connection.descriptor
     alternatives = rest
     isAdopted = false
+    isTunnelled = false
     self.key = key
     self.member = member
     self.loop = loop
@@ -55,6 +62,7 @@ final class Stream: Watcher {
     self.descriptor = descriptor
     alternatives = []
     isAdopted = true
+    isTunnelled = false
     self.key = key
     self.member = member
     self.loop = loop
@@ -62,12 +70,51 @@ final class Stream: Watcher {
     try start(true)
   }
 
+  /// Waits for a tunnel to bring the connection by `deliver`, or to say by `refuse` why there is none.
+  init(awaitedBy member: LoopMember, key: Int, loop: Loop) {
+    state = .awaited
+    descriptor = Descriptor(owning: -1)
+    alternatives = []
+    isAdopted = false
+    isTunnelled = true
+    self.key = key
+    self.member = member
+    self.loop = loop
+    super.init()
+  }
+
   /// Whether the connection is made.
   var isOpen: Bool {
     switch state {
     case .open, .mute: true
-    case .connecting, .closed: false
+    case .awaited, .connecting, .closed: false
     }
+  }
+
+  /// Whether a tunnel is to bring the connection still.
+  var isAwaited: Bool { if case .awaited = state { true } else { false } }
+
+  /// Takes the connection that was awaited.
+  ///
+  /// - Parameter reason: why the connection may end before a byte has come; asked where it does.
+  func deliver(_ descriptor: Descriptor, earlyEnd reason: (() -> String)? = nil) {
+    guard isAwaited else { return }
+    self.descriptor = descriptor
+    reasonOfEarlyEnd = reason
+    do throws(SystemError) {
+      try start(true)
+    } catch {
+      member?.streamFailed(self, OpenFailure(error))
+      return
+    }
+    member?.streamOpened(self)
+  }
+
+  /// There is no connection, and why.
+  func refuse(_ failure: OpenFailure) {
+    guard isAwaited else { return }
+    state = .closed
+    member?.streamFailed(self, failure)
   }
 
   /// Bytes that wait for the peer.
@@ -77,7 +124,7 @@ final class Stream: Watcher {
   var hasRoom: Bool { passenger == nil && waitingBytes <= Self.outputLimit / 2 }
 
   /// The process at the other end, where the kernel names one.
-  var peer: SocketPeer? { isAdopted ? nil : SocketPeer(of: descriptor) }
+  var peer: SocketPeer? { isAdopted || isTunnelled ? nil : SocketPeer(of: descriptor) }
 
   /// Sends, or keeps what does not fit; false when too much waits already and nothing was taken.
   ///
@@ -103,8 +150,9 @@ final class Stream: Watcher {
   /// Closes it; nothing more is heard from it.
   func close() {
     guard state != .closed else { return }
-    let wasAlive = state != .connecting
+    let wasAlive = isOpen
     state = .closed
+    reasonOfEarlyEnd = nil
     output = []
     sent = 0
     passenger = nil
@@ -122,7 +170,7 @@ final class Stream: Watcher {
         watch()
       }
       if !flags.isDisjoint(with: [.readable, .hungUp, .failed]) { receive() }
-    case .closed: break
+    case .awaited, .closed: break
     }
   }
 
@@ -162,7 +210,7 @@ final class Stream: Watcher {
       try start(connection.isEstablished)
     } catch {
       state = .closed
-      member?.streamFailed(self, error)
+      member?.streamFailed(self, OpenFailure(error))
       return
     }
     if case .open = state { member?.streamOpened(self) }
@@ -191,6 +239,7 @@ final class Stream: Watcher {
       do throws(SystemError) {
         switch try StreamSocket.receive(descriptor, into: buffer) {
         case .moved(let count):
+          reasonOfEarlyEnd = nil
           member?.streamReceived(UnsafeRawBufferPointer(rebasing: buffer[..<count]), on: self)
           return true
         case .wouldBlock: return true
@@ -201,8 +250,13 @@ final class Stream: Watcher {
       }
     }
     guard !goesOn, state != .closed else { return }
+    let reason = reasonOfEarlyEnd?()
     close()
-    member?.streamEnded(self)
+    if let reason {
+      member?.streamFailed(self, .other(text: reason))
+    } else {
+      member?.streamEnded(self)
+    }
   }
 
   private func flush() {

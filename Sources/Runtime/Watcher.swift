@@ -4,6 +4,8 @@ import Platform
 class Watcher {
   /// Its place in the loop's table while it is watched.
   var token: UInt64?
+  /// Whether it can wait until everybody else had their turn.
+  var isBulk: Bool { false }
 
   func becameReady(_ flags: ReadyFlags) {}
 }

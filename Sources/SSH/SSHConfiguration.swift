@@ -66,6 +66,29 @@ public struct SSHConfiguration {
     public init() {}
   }
 
+  /// What `loadFiles` has read; nil: each connection reads for itself.
+  var files: LoadedFiles?
+
+  /// Reads the known_hosts files and the private keys for all connections to come, and **blocks** as
+  /// long as that takes.
+  public mutating func loadFiles() { files = LoadedFiles(self) }
+
+  /// What a connection needs of files.
+  struct LoadedFiles {
+    let knownHosts: KnownHosts?
+    let keys: [PrivateKeyFile.Loading]
+
+    init(_ configuration: SSHConfiguration) {
+      if case .knownHosts(let files, let alias) = configuration.hostKeyRule {
+        knownHosts = KnownHosts(
+          files: files, host: configuration.host, port: configuration.port, alias: alias)
+      } else {
+        knownHosts = nil
+      }
+      keys = configuration.keyFiles.map(PrivateKeyFile.load)
+    }
+  }
+
   public init(host: String, port: UInt16 = 22, user: String, hostKeyRule: HostKeyRule) {
     self.host = host
     self.port = port

@@ -46,8 +46,8 @@ public final class SSHConnection {
 
   /// Takes over a connected, non-blocking stream socket.
   ///
-  /// Reads the known_hosts files and the private keys, and **blocks** as long as that takes; nothing
-  /// later reads a file. A key with a passphrase costs its key derivation when the server has
+  /// Reads the known_hosts files and the private keys, where `SSHConfiguration.loadFiles` has not, and
+  /// **blocks** as long as that takes; nothing later reads a file. A key with a passphrase costs its key derivation when the server has
   /// accepted it, inside one step (around 0.1 s with OpenSSH's defaults).
   public init(
     socket: Descriptor, configuration: SSHConfiguration, at now: MonotonicInstant
@@ -63,13 +63,9 @@ public final class SSHConnection {
     self.socket = socket
     self.configuration = configuration
     self.transport = transport
-    if case .knownHosts(let files, let alias) = configuration.hostKeyRule {
-      knownHosts = KnownHosts(
-        files: files, host: configuration.host, port: configuration.port, alias: alias)
-    } else {
-      knownHosts = nil
-    }
-    keyFiles = configuration.keyFiles.map(PrivateKeyFile.load)
+    let files = configuration.files ?? SSHConfiguration.LoadedFiles(configuration)
+    knownHosts = files.knownHosts
+    keyFiles = files.keys
     phaseDeadline = now + configuration.limits.handshake
     lastSign = now
     transport.pointee.handshaking = true

@@ -17,7 +17,7 @@ public enum FaultKind: String, CaseIterable, Sendable {
   case guestPowersOff, guestReboots, guestPanics, guestInputOutputError
   case ownerStops, ownerResumes, ownerCancels
   // Others at the monitors.
-  case strangerAtSource, strangerAtTarget
+  case strangerAtSource, strangerAtTarget, strangerResumesSource
   // The host program.
   case hostCancels, hostFencesSource, hostFencesTarget, hostHandsBack, engineCrashes
   // Things of tomorrow (I7).
@@ -30,7 +30,8 @@ public enum FaultKind: String, CaseIterable, Sendable {
     case .sourceMonitorCut, .targetMonitorCut, .sourceMonitorCutWithinBytes,
       .targetMonitorCutWithinBytes, .sourceMonitorStalls, .targetMonitorStalls,
       .sourceMonitorHalfOpen, .targetMonitorHalfOpen, .sourceKilled, .targetKilled, .targetEnded,
-      .strangerAtSource, .strangerAtTarget, .hostFencesSource, .hostFencesTarget, .engineCrashes,
+      .strangerAtSource, .strangerAtTarget, .strangerResumesSource, .hostFencesSource,
+      .hostFencesTarget, .engineCrashes,
       .migrationStalls, .migrationVanishes, .migrationCut, .storageCut, .storageStalls,
       .storageVanishes, .guestPowersOff, .guestPanics:
       true

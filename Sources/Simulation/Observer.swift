@@ -12,6 +12,7 @@ public enum Rule: String, CaseIterable, Sendable {
   case strangenessChangesNothing = "I7"
   case pausedStaysPaused = "I8"
   case bounds = "I9"
+  case guestIsAttended = "a standing guest is attended"
   case handOverOnlyAfterProof = "hand-over"
   case noEffectAfterTheEnd = "no effect after the end"
   case liveness = "liveness"
@@ -59,6 +60,10 @@ struct Observer {
   /// When what the session knows of a side left that side.
   private var contact: (source: MonotonicInstant, target: MonotonicInstant)
   private var somebodyStopped = false
+  /// A stranger has resumed a source that had sent its guest; from then on two guests may run, and it is
+  /// not the session's doing. It is once its bytes have told the session.
+  private var strangerResumed = false
+  private var sessionKnowsOfStranger = false
   private var targetHasRun = false
 
   init(_ scenario: Scenario) {
@@ -82,7 +87,8 @@ struct Observer {
     initialParameters = (source.parameters, target.parameters)
     history = [
       Truth(
-        source: source, target: target, targetHasRun: false, at: MonotonicInstant(nanoseconds: 0))
+        source: source, target: target, targetHasRun: false, targetIsOutOfDate: false,
+        at: MonotonicInstant(nanoseconds: 0))
     ]
   }
 
@@ -94,11 +100,13 @@ struct Observer {
     at now: MonotonicInstant
   ) {
     targetHasRun = targetHasRun || target.isRunning
-    let truth = Truth(source: source, target: target, targetHasRun: targetHasRun, at: now)
+    let truth = Truth(
+      source: source, target: target, targetHasRun: targetHasRun,
+      targetIsOutOfDate: strangerResumed && !targetHasRun, at: now)
     guard truth != history.last else { return }
     let before = history.last
     history.append(truth)
-    if source.isRunning && target.isRunning {
+    if source.isRunning && target.isRunning, !strangerResumed {
       violate(.oneGuestRuns, "both guests run", at: now)
     }
     for qemu in [source, target] where qemu.isRunning {
@@ -137,6 +145,8 @@ struct Observer {
   private mutating func checkWrites(
     of qemu: SimulatedQEMU, _ storage: SimulatedStorage, at now: MonotonicInstant
   ) {
+    // Two guests overwrite what the other wrote.
+    if strangerResumed, targetHasRun { return }
     for (index, attachment) in qemu.configuration.disks.enumerated() {
       for (sector, number) in qemu.guest.acknowledged[index].enumerated()
       where storage.read(sector, of: attachment.disk) < number {
@@ -153,16 +163,23 @@ struct Observer {
   mutating func delivered(
     _ bytes: [UInt8], on stream: StreamID, delay: Span, at now: MonotonicInstant
   ) {
+    // What a monitor for commands out of band says is said again on the other one.
+    guard stream != .sourceOutOfBand else { return }
     let side = stream.side
     let left = MonotonicInstant(nanoseconds: now.nanoseconds - delay.nanoseconds)
     if side == .source { contact.source = left } else { contact.target = left }
     guard stream == .sourceMonitor, hasMigrated else { return }
     // The word may arrive in pieces.
-    sourceTail = sourceTail.suffix(Self.stopWord.count) + bytes
+    sourceTail = sourceTail.suffix(Self.runningWord.count) + bytes
     if sourceTail.contains(Self.stopWord) { stopDelivered = true }
+    if strangerResumed, [Self.resumeWord, Self.runningWord].contains(where: sourceTail.contains) {
+      sessionKnowsOfStranger = true
+    }
   }
 
   private static let stopWord = Array("\"STOP\"".utf8)
+  private static let resumeWord = Array("\"RESUME\"".utf8)
+  private static let runningWord = Array("\"status\": \"running\"".utf8)
 
   /// The session writes; what it writes is judged by what is true at this moment.
   mutating func wrote(
@@ -213,7 +230,9 @@ struct Observer {
     if !source.isAlive, source.outgoing.status != .completed, target.incoming.stage != .loaded {
       violate(.oneGuestRuns, "granted before the target of a dead source has loaded", at: now)
     }
-    if source.isRunning { violate(.oneGuestRuns, "granted while the source runs", at: now) }
+    if source.isRunning, !strangerResumed || sessionKnowsOfStranger {
+      violate(.oneGuestRuns, "granted while the source runs", at: now)
+    }
     if hasCrashed {
       if [.beforeResume, .external].contains(scenario.options.handOver), host.ownership == .source {
         violate(.handOverOnlyAfterProof, "recovery granted although the source has it", at: now)
@@ -233,6 +252,9 @@ struct Observer {
     at now: MonotonicInstant
   ) {
     hasResumedSource = true
+    if targetHasRun, !host.fenced.contains(.target) {
+      violate(.oneGuestRuns, "source resumed after the guest ran on the target", at: now)
+    }
     if target.isRunning { violate(.oneGuestRuns, "source resumed while the target runs", at: now) }
     if target.isAlive, hasGranted {
       violate(.oneGuestRuns, "source resumed after a grant, with the target alive", at: now)
@@ -250,7 +272,9 @@ struct Observer {
   private mutating func judgeSourceQuit(
     _ source: SimulatedQEMU, _ target: SimulatedQEMU, at now: MonotonicInstant
   ) {
-    if source.isRunning { violate(.failureLeavesTheSource, "'quit' to a running source", at: now) }
+    if source.isRunning, !strangerResumed || sessionKnowsOfStranger {
+      violate(.failureLeavesTheSource, "'quit' to a running source", at: now)
+    }
     if target.incoming.stage != .loaded, source.isAlive {
       violate(
         .failureLeavesTheSource, "'quit' to the source before the target has loaded", at: now)
@@ -265,6 +289,11 @@ struct Observer {
     var isSession = false
     if case .session = client { isSession = true }
     if client == nil, command == QEMUCommandName.stop { somebodyStopped = true }
+    if client == nil, command == QEMUCommandName.cont, side == .source, !refused,
+      source.outgoing.status == .completed
+    {
+      strangerResumed = true
+    }
     guard isSession else { return }
     if command == QEMUCommandName.status, side == .source {
       askedSinceItStood = true
@@ -292,7 +321,11 @@ struct Observer {
     }
   }
 
-  mutating func crashed() { hasCrashed = true }
+  mutating func crashed() {
+    hasCrashed = true
+    // Nothing of the dead connection arrives any more: whoever finds `pre-switchover` may cancel.
+    hasContinued = false
+  }
 
   mutating func recovers(knowsOwnership word: RecoverySituation.Cluster?) { clusterWord = word }
 
@@ -360,7 +393,7 @@ struct Observer {
         "owner \(conclusion.owner), guest \(conclusion.guest), but \(history.last?.text ?? "")",
         at: now)
     }
-    if let runs = history.last,
+    if let runs = history.last, !strangerResumed || sessionKnowsOfStranger,
       runs.sourceRuns && conclusion.owner == .target
         || runs.targetRuns && conclusion.owner != .target
     {
@@ -369,12 +402,19 @@ struct Observer {
         "owner \(conclusion.owner), but the \(runs.sourceRuns ? "source" : "target") runs", at: now)
     }
     guard conclusion.guest != .unknown else { return }
+    // 7.2 says `postmigrate` of a guest that was off when its migration failed: a recovery cannot know.
+    if hasCrashed, source72IsOffUnseen { return }
     if !truths(since: min(since, last)).contains(where: { $0.guest == conclusion.guest }) {
       violate(
         .endIsTruthful,
         "guest \(conclusion.guest) at the \(conclusion.owner), but \(history.last?.text ?? "")",
         at: now)
     }
+  }
+
+  private var source72IsOffUnseen: Bool {
+    guard scenario.source.release == .qemu72, let last = history.last else { return false }
+    return last.guestIsOff && last.sourceRunState == .postmigrate
   }
 
   /// What was true at that instant, and everything that became true after it.
@@ -413,7 +453,7 @@ struct Observer {
     source: SimulatedQEMU, target: SimulatedQEMU, storage: SimulatedStorage,
     at now: MonotonicInstant
   ) {
-    guard violations.isEmpty, endedAt != nil else { return }
+    guard violations.isEmpty, endedAt != nil, !strangerResumed else { return }
     for qemu in [source, target] where qemu.isRunning { checkWrites(of: qemu, storage, at: now) }
     guard let conclusion else { return }
     if source.isAlive, !source.outgoing.isUnderway, source.outgoing.status != .completed,
@@ -455,7 +495,8 @@ struct Truth: Equatable {
   var at: MonotonicInstant
 
   init(
-    source: SimulatedQEMU, target: SimulatedQEMU, targetHasRun: Bool, at now: MonotonicInstant
+    source: SimulatedQEMU, target: SimulatedQEMU, targetHasRun: Bool, targetIsOutOfDate: Bool,
+    at now: MonotonicInstant
   ) {
     sourceRuns = source.isRunning
     targetRuns = target.isRunning
@@ -467,7 +508,8 @@ struct Truth: Equatable {
     targetIsLoaded = target.incoming.stage == .loaded
     targetIsArmed = target.isArmed
     let sourceHolds = source.isAlive && !source.guestIsOff && source.runState != .shutdown
-    let targetHolds = target.isAlive && targetIsLoaded && target.runState != .shutdown
+    let targetHolds =
+      target.isAlive && targetIsLoaded && target.runState != .shutdown && !targetIsOutOfDate
     // Once it ran on the target, what the source still has is a thing of the past.
     guestIsOff = targetHasRun ? !targetHolds : !sourceHolds && !targetHolds
     at = now

@@ -26,6 +26,21 @@ public struct Order: Sendable, CustomStringConvertible {
     }
   }
 
+  /// One variant of every hand-over and storage, by its place in `all`: for explorations that would take
+  /// too long with all of them. Release and place take turns.
+  public static let forPairs: [Int] = {
+    var places: [Int] = []
+    for handOver in HandOverMode.allCases {
+      for storage in Storage.allCases {
+        let variants = all.indices.filter {
+          all[$0].handOver == handOver && all[$0].storage == storage
+        }
+        places.append(variants[places.count % variants.count])
+      }
+    }
+    return places
+  }()
+
   public var description: String {
     "QEMU \(release.rawValue), hand-over \(handOver), \(storage.rawValue), "
       + (isLocal ? "one host" : "two hosts")
@@ -57,11 +72,15 @@ public struct Exploration: Sendable {
   public let order: Order
   /// The steps of the undisturbed world at which a fault may strike.
   public let steps: [Int]
+  /// Those before which something has changed that an observer can tell: phase, run states, statuses,
+  /// the load, and who is connected. A fault at any other step meets the same pair as at the one before.
+  public let distinctSteps: [Int]
 
   public init(_ order: Order) {
     self.order = order
     let report = World(order.scenario, seed: 1).run()
     steps = report.steps
+    distinctSteps = report.distinctSteps
   }
 
   /// The world in which these faults strike.

@@ -45,6 +45,10 @@ public struct OutgoingMigration: Sendable {
   var stoppedAt: MonotonicInstant?
   var endedAt = MonotonicInstant(nanoseconds: 0)
   var lastChunk: UInt64 = 0
+  /// The time that the chunk takes at the bandwidth it was sent with.
+  var chunkWindow = Span.zero
+  /// Measured with the last chunk, bytes a second.
+  var rate = 0.0
   var chunkSentAt = MonotonicInstant(nanoseconds: 0)
   var peerIsGone = false
   /// What was written last is not in the system's buffers yet.

@@ -13,10 +13,22 @@ public struct Scenario: Sendable {
     public var takesOverAtOnce = false
   }
 
+  /// Other programs that use the source's monitor.
+  public struct OthersPlan: Sendable {
+    public var count = 0
+    /// From one question of each to its next.
+    public var interval = Span.seconds(1)
+    /// The first that is served while RAM travels stays for so long, once.
+    public var keepsFor = Span.zero
+    /// Whether the kernel says how many stand in the queue.
+    public var canBeCounted = true
+  }
+
   public var source = QEMUConfiguration()
   public var target = QEMUConfiguration()
   public var options = MigrationOptions()
   public var host = HostPlan()
+  public var others = OthersPlan()
   public var guestAtStart = GuestAtStart.running
   /// Whether the kernel can tell the session who is behind a monitor.
   public var isLocal = true
@@ -185,6 +197,7 @@ extension Scenario {
     for _ in 0..<enabled {
       guard let kind = random.pick(FaultKind.allCases) else { continue }
       let repeats = random.chance(1, in: 5) ? 3 : 1
+      if kind == .hostHandsBack, random.chance(1, in: 2) { drawReasonToHandBack(&random) }
       for _ in 0..<repeats {
         // A host program takes ownership back where it is told that it may.
         let offset = Span.milliseconds(random.number(in: 0...5_000))
@@ -197,6 +210,14 @@ extension Scenario {
             bytes: Int(random.below(200))))
       }
     }
+  }
+
+  /// The target ends after ownership has moved to it.
+  private mutating func drawReasonToHandBack(_ random: inout RandomSource) {
+    options.handOver = .beforeResume
+    host.result = .done
+    faults.append(
+      Fault(.targetKilled, .phase(.activating, .microseconds(random.number(in: 0...20_000)))))
   }
 
   private static func drawTrigger(_ random: inout RandomSource) -> Fault.Trigger {

@@ -123,7 +123,7 @@ extension SimulatedQEMU {
       "dirty-sync-count": JSONValue(outgoing.pass), "multifd-bytes": 0, "pages-per-second": 0,
       "downtime-bytes": 0, "page-size": 4096, "remaining": JSONValue(outgoing.remaining),
       "postcopy-bytes": 0,
-      "mbps": .number(Double(parameters["max-bandwidth"]?.uint64 ?? 0) / 125_000),
+      "mbps": .number(outgoing.rate / 125_000),
       "transferred": JSONValue(outgoing.transferred), "dirty-sync-missed-zero-copy": 0,
       "precopy-bytes": JSONValue(outgoing.transferred), "duplicate": JSONValue(untouched / 4096),
       "dirty-pages-rate": JSONValue(

@@ -153,6 +153,10 @@ extension SimulatedQEMU {
     return max(min(limit, highest), 1)
   }
 
+  private static let window = Span.milliseconds(100)
+  /// What QEMU sends before it looks at its bandwidth again: a page, or a buffer of 32.
+  private var leastChunk: UInt64 { configuration.release == .qemu72 ? 4_096 : 131_072 }
+
   /// QEMU sends in windows of 100 ms, so that it keeps to its bandwidth.
   private func sendChunk() {
     if outgoing.peerIsGone {
@@ -160,8 +164,11 @@ extension SimulatedQEMU {
       fail("Unable to write to socket: Broken pipe")
       return
     }
-    let chunk = min(max(outgoing.remaining, 1), max(bandwidth / 10, 1))
+    // However low the limit, something is sent in each window.
+    let chunk = min(max(outgoing.remaining, 1), max(bandwidth / 10, leastChunk))
     outgoing.lastChunk = chunk
+    outgoing.chunkWindow =
+      bandwidth / 10 >= leastChunk ? Self.time(of: chunk, at: bandwidth) : Self.window
     outgoing.isWriting = true
     outgoing.chunkSentAt = now
     effects.append(.sendMigration(.memory, bytes: chunk))
@@ -175,8 +182,9 @@ extension SimulatedQEMU {
       let chunk = outgoing.lastChunk
       outgoing.transferred &+= chunk
       outgoing.remaining -= min(chunk, outgoing.remaining)
-      let window = Self.time(of: chunk, at: bandwidth)
-      let next = max(now, outgoing.chunkSentAt + window)
+      let next = max(now, outgoing.chunkSentAt + outgoing.chunkWindow)
+      outgoing.rate =
+        Double(chunk) * 1e9 / Double(max((next - outgoing.chunkSentAt).nanoseconds, 1))
       let isPassOver = outgoing.remaining == 0 && chunk > 0
       step(isPassOver ? MigrationStep.passEnd : MigrationStep.chunk, after: next - now)
     case .flushing: sendLastState()
@@ -199,7 +207,7 @@ extension SimulatedQEMU {
       isRunning && !isCalm ? seconds * Double(configuration.timing.dirtyBytesPerSecond) : 0
     outgoing.remaining = min(UInt64(dirtied), configuration.timing.usedMemoryBytes)
     let limit = parameters["downtime-limit"]?.uint64 ?? 300
-    let threshold = Double(bandwidth) * Double(limit) / 1_000
+    let threshold = min(Double(bandwidth), outgoing.rate) * Double(limit) / 1_000
     outgoing.passStartedAt = now
     if Double(outgoing.remaining) <= threshold {
       beginSwitchover()

@@ -8,6 +8,8 @@ struct SimulatedStream {
     case session(StreamID)
     case hostProgram
     case stranger
+    /// One of those who use the source's monitor all the time.
+    case other(Int)
     /// Keeps what it reads, for somebody who types.
     case console
   }

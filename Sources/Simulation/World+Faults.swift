@@ -91,6 +91,9 @@ extension World {
     case .ownerCancels: return order(.source, QEMUCommandName.migrateCancel)
     case .strangerAtSource: return callStranger(.source, fault.length)
     case .strangerAtTarget: return callStranger(.target, fault.length)
+    case .strangerResumesSource:
+      guard source.runState == .postmigrate else { return false }
+      return order(.source, QEMUCommandName.cont)
     case .hostCancels: give(.requested(.cancel))
     case .hostFencesSource: return fence(.source)
     case .hostFencesTarget: return fence(.target)

@@ -45,6 +45,8 @@ extension World {
           after: delay(of: stream.side))
       case .close(let stream): sessionCloses(stream)
       case .write(let stream, let bytes): sessionWrites(bytes, on: stream)
+      case .countWaiting(let stream, _):
+        schedule(.sessionCounts(stream), after: .microseconds(20))
       case .persist(let bytes): persist(bytes)
       case .report(let report): reported(report)
       }
@@ -148,6 +150,11 @@ extension World {
     openAttempts[stream.rawValue] += 1
     guard let index = sessionStreams[stream.rawValue] else { return }
     sessionStreams[stream.rawValue] = nil
+    if stream == .sourceMonitor, session != nil {
+      leftSourceAt = now
+      noteGivenWay()
+      sourceAttachedAt = nil
+    }
     closeByClient(index)
   }
 
@@ -221,12 +228,17 @@ extension World {
     switch streams[index].client {
     case .session(let stream):
       guard sessionStreams[stream.rawValue] == index else { return }
+      if stream == .sourceMonitor {
+        leftSourceAt = nil
+        sourceAttachedAt = sourceAttachedAt ?? now
+      }
       log.note("read", at: now, bytes: bytes) {
         "\(stream) \(String(decoding: bytes, as: UTF8.self).split(separator: "\r\n").joined(separator: " | "))"
       }
       observer.delivered(bytes, on: stream, delay: streams[index].delay, at: now)
       receive(bytes, on: stream)
     case .hostProgram, .stranger: otherClientReceived(index, bytes)
+    case .other(let client): otherClientReceived(client, at: index, bytes)
     case .console: consoles[index].append(contentsOf: bytes)
     }
   }
@@ -248,6 +260,7 @@ extension World {
       observer.delivered([], on: stream, delay: streams[index].delay, at: now)
       give(.streamEnded(stream))
     case .hostProgram, .stranger: otherClientEnded(index)
+    case .other(let client): otherClientEnded(client, at: index)
     case .console: break
     }
   }
@@ -280,7 +293,9 @@ extension World {
             + "\(conclusion.failure?.text ?? "") next: \(conclusion.nextStep)"
         }
       }
-      observer.ended(session?.conclusion, source: source, target: target, struck: struck, at: now)
+      observer.ended(
+        session?.conclusion, source: source, target: target,
+        struck: struck + (others.hasKept ? [.strangerAtSource] : []), at: now)
     case .progressed, .warning, .log: break
     }
   }

@@ -30,6 +30,8 @@ public final class World {
     case faultEnds(Int)
     case heal
     case hostProgram(HostProgram.Wake)
+    case otherClient(OtherClients.Wake)
+    case sessionCounts(StreamID)
     case recordStored([UInt8]?, text: String)
     case recovers
   }
@@ -51,6 +53,10 @@ public final class World {
   var link: MigrationLink
   var storageLink: StorageLink
   var host: HostProgram
+  var others = OtherClients()
+  /// When the session let go of the source's monitor, for others; nil: it has it.
+  var leftSourceAt: MonotonicInstant?
+  var sourceAttachedAt: MonotonicInstant?
   /// What consoles have read: every stream's bytes, in order of the streams.
   var consoles: [[UInt8]] = []
   var observer: Observer
@@ -117,6 +123,7 @@ public final class World {
     for index in scenario.faults.indices { plan(index) }
     schedule(.request(.start), after: scenario.startsAfter)
     schedule(.guestWrites, after: .milliseconds(3))
+    otherClientsBegin()
     schedule(.heal, after: scenario.healsAt)
     while takeNext() {
       if let end = sessionEndedAt, now - end > Self.aftermath { break }
@@ -139,13 +146,35 @@ public final class World {
 
   /// The happenings at which a fault can make a difference.
   private var steps: [Int] = []
+  private var distinctSteps: [Int] = []
+  private var lastView: View?
+
+  /// What can be told of a world from outside, without its bytes.
+  private struct View: Equatable {
+    var phase: MigrationPhase
+    var sourceRunState: QEMURunState
+    var targetRunState: QEMURunState
+    var sourceStatus: OutgoingMigration.Status
+    var targetStage: IncomingMigration.Stage
+    var targetIsArmed: Bool
+    var mirrors: Int
+    var connections: Int
+    var answer: HandOverResult?
+  }
 
   private func noteStep() {
     guard sessionEndedAt == nil, happenings > 0, !scenario.hasFaults else { return }
     switch next {
-    case .guestWrites, .heal, .fault: break
+    case .guestWrites, .heal, .fault: return
     default: steps.append(happenings)
     }
+    let view = View(
+      phase: lastPhase, sourceRunState: source.runState, targetRunState: target.runState,
+      sourceStatus: source.outgoing.status, targetStage: target.incoming.stage,
+      targetIsArmed: target.isArmed, mirrors: source.blocks.jobs.count,
+      connections: sessionStreams.count { $0 != nil }, answer: host.answer)
+    if view != lastView { distinctSteps.append(happenings) }
+    lastView = view
   }
 
   /// The happening that is due; the clock stands at its instant.
@@ -197,6 +226,8 @@ public final class World {
     case .faultEnds(let index): faultEnds(index)
     case .heal: heal()
     case .hostProgram(let wake): hostProgramWakes(wake)
+    case .otherClient(let wake): otherClientWakes(wake)
+    case .sessionCounts(let stream): sessionCounts(stream)
     case .recordStored(let bytes, let text): recordStored(bytes, text)
     case .recovers: recovers()
     }
@@ -224,7 +255,11 @@ public final class World {
 
   func give(_ side: Side, _ input: SimulatedQEMU.Input) {
     for effect in self[side].handle(input, at: now) { carryOut(effect, of: side) }
-    if side == .source { statusStriker() }
+    if side == .source {
+      statusStriker()
+      lookForUnattendedGuest()
+      letBlockedClientsIn()
+    }
     observer.look(source: source, target: target, storage: storage, at: now)
   }
 
@@ -342,7 +377,7 @@ public final class World {
       conclusion: observer.conclusion,
       happenings: happenings, struck: struck, transitions: transitions,
       recoveryRules: recoveryRules, ambiguousPauses: observer.ambiguousPauses,
-      steps: steps, duration: now - start)
+      steps: steps, distinctSteps: distinctSteps, duration: now - start)
   }
 }
 
@@ -361,6 +396,8 @@ public struct RunReport: Sendable {
   public var ambiguousPauses: Int
   /// Of a world without faults: the happenings that a fault may precede.
   public var steps: [Int]
+  /// Those of them before which an observer could tell a difference.
+  public var distinctSteps: [Int]
   /// Simulated time.
   public var duration: Span
 }

@@ -4,6 +4,9 @@ import Simulation
 
 /// A range of worlds, and what they showed.
 struct Campaign {
+  /// A campaign of so many worlds is large enough to have come everywhere.
+  static let worldsThatMustCoverAll = 100_000
+
   private let options: Options
   private var struck = [Int](repeating: 0, count: FaultKind.allCases.count)
   private var transitions = [Int](repeating: 0, count: MigrationPhase.transitions.count)
@@ -17,33 +20,46 @@ struct Campaign {
 
   init(_ options: Options) { self.options = options }
 
-  /// Runs them all; answers whether every rule held.
+  /// Runs them all; answers whether every rule held, and everything was reached.
   mutating func run() -> Bool {
-    var began = timespec()
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &began)
+    let began = seconds(CLOCK_PROCESS_CPUTIME_ID)
+    let end = options.seconds.map { seconds(CLOCK_MONOTONIC) + Double($0) }
+    var last = options.first
     for seed in options.first...options.last {
-      let world = World(Scenario(seed: seed), seed: seed, isVerbose: options.isVerbose)
-      let report = world.run()
-      for line in world.log.lines { print(line) }
-      count(report)
-      for violation in report.violations {
-        broken += 1
-        let at = violation.at.nanoseconds / 1_000
-        print("seed \(seed): \(violation.rule.rawValue): \(violation.text) (at \(at) us)")
-      }
-      if options.first == options.last {
-        print(
-          "seed \(seed): log hash \(String(report.hash, radix: 16)), \(report.happenings) happenings"
-        )
-      }
+      if let end, seconds(CLOCK_MONOTONIC) >= end { break }
+      last = seed
+      let report = runWorld(seed)
       if !report.violations.isEmpty && !options.keepsGoing { break }
     }
-    var ended = timespec()
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ended)
-    let seconds =
-      Double(ended.tv_sec - began.tv_sec) + Double(ended.tv_nsec - began.tv_nsec) / 1_000_000_000
-    printSummary(seconds)
-    return broken == 0
+    guard options.first != options.last, !options.printsHashes else { return broken == 0 }
+    printCoverage()
+    print("seeds \(options.first)..\(last):")
+    printFigures(seconds(CLOCK_PROCESS_CPUTIME_ID) - began)
+    return coversAll() && broken == 0
+  }
+
+  private mutating func runWorld(_ seed: UInt64) -> RunReport {
+    let world = World(Scenario(seed: seed), seed: seed, isVerbose: options.isVerbose)
+    let report = world.run()
+    for line in world.log.lines { print(line) }
+    count(report)
+    for violation in report.violations {
+      broken += 1
+      let at = violation.at.nanoseconds / 1_000
+      print("seed \(seed): \(violation.rule.rawValue): \(violation.text) (at \(at) us)")
+      fflush(nil)
+    }
+    if options.printsHashes || options.first == options.last {
+      print(
+        "seed \(seed): log hash \(String(report.hash, radix: 16)), \(report.happenings) happenings")
+    }
+    return report
+  }
+
+  private func seconds(_ clock: clockid_t) -> Double {
+    var time = timespec()
+    clock_gettime(clock, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1_000_000_000
   }
 
   private mutating func count(_ report: RunReport) {
@@ -69,8 +85,9 @@ struct Campaign {
     }
   }
 
-  private func printSummary(_ seconds: Double) {
-    guard options.first != options.last else { return }
+  // MARK: - Words
+
+  private func printCoverage() {
     print("ends:")
     for end in ends.sorted(by: { $0.count > $1.count }) { print("  \(end.count)  \(end.name)") }
     print("faults that struck:")
@@ -82,11 +99,30 @@ struct Campaign {
     print("rows of the recovery table:")
     for (rule, count) in zip(RecoveryTable.rules, recoveries) { print("  \(count)  \(rule.name)") }
     print("pauses that QEMU does not tell from the switchover's own STOP: \(ambiguousPauses)")
+  }
+
+  private func printFigures(_ seconds: Double) {
     let rate = Int(Double(worlds) / max(seconds, 0.000_001))
     print(
       "\(worlds) worlds, \(happenings) happenings, \(simulatedSeconds) simulated seconds in "
         + "\(Int(seconds * 1000)) ms of processor time: \(rate) worlds/s; \(broken) violations")
   }
-}
 
-func exitNow(_ status: Int32) -> Never { exit(status) }
+  /// Whether every kind of fault struck and every row was taken, where that can be asked.
+  private func coversAll() -> Bool {
+    guard worlds >= Self.worldsThatMustCoverAll else { return true }
+    var isComplete = true
+    for (kind, count) in zip(FaultKind.allCases, struck) where count == 0 {
+      print("never struck: \(kind.rawValue)")
+      isComplete = false
+    }
+    for (row, count) in zip(MigrationPhase.transitions, transitions) where count == 0 {
+      print("never taken: \(row.from) -> \(row.to): \(row.when)")
+      isComplete = false
+    }
+    if isComplete {
+      print("every kind of fault struck, and every row of the transition table was taken")
+    }
+    return isComplete
+  }
+}

@@ -34,12 +34,14 @@ struct CallFailure: Error {
     switch error {
     case .unresolved: self.init(.SWO_E_CONNECT, error.description)
     case .unusable(let error): self.init(error)
+    case .tunnel: self.init(.SWO_E_CONNECT, error.description)
     }
   }
 
   init(_ error: MigrationSetupError) {
     switch error {
     case .route(_, let cause): self.init(CallFailure(cause).code, error.description)
+    case .sourceElsewhere: self = .invalid(error.description)
     case .journal(.held): self.init(.SWO_E_BUSY, error.description)
     case .journal: self.init(.SWO_E_SYSTEM, error.description)
     case .notAJournal: self.init(.SWO_E_PROTOCOL, error.description)

@@ -65,6 +65,18 @@ public func swo_migration_set_sync_deadline(
 }
 
 @c @implementation
+public func swo_migration_set_sync_policy(_ migration: OpaquePointer?, _ policy: Int32) -> Int32 {
+  set("swo_migration_set_sync_policy", migration) { draft throws(CallFailure) in
+    switch swo_sync_policy(rawValue: UInt32(bitPattern: policy)) {
+    case .SWO_SYNC_FAIL: draft.options.storage.policy = .fail
+    case .SWO_SYNC_WAIT: draft.options.storage.policy = .wait
+    case .SWO_SYNC_THROTTLE: draft.options.storage.policy = .throttle
+    default: throw .invalid("policy \(policy) is no swo_sync_policy")
+    }
+  }
+}
+
+@c @implementation
 public func swo_migration_set_storage_limits(
   _ migration: OpaquePointer?, _ yank_ms: UInt32, _ drain_ms: UInt32
 ) -> Int32 {
@@ -123,6 +135,9 @@ private func serverAddress(
   switch try endpoint(pointer, name) {
   case .unix(let path): return .unix(path: path)
   case .tcp(let host, let port): return .inet(host: host, port: String(port))
+  case .ssh:
+    throw .invalid(
+      "\(name) is an ssh address: name the socket as the target's host does, unix:/path")
   case .descriptor: throw .invalid("\(name) is a descriptor: an NBD server needs an address")
   }
 }

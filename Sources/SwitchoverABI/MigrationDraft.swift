@@ -59,6 +59,9 @@ struct MigrationDraft {
     guard let targetMonitor else {
       throw .invalid("swo_migration_set_monitor is missing for the target")
     }
+    if options.sourceMonitorIsShared, case .descriptor = sourceMonitor {
+      throw .invalid("a source monitor that is a descriptor cannot be shared: it opens once")
+    }
     var options = options
     options.checkOnly = checkOnly
     options.isJournaled = journalPath != nil && !checkOnly

@@ -50,6 +50,25 @@ public func swo_migration_set_monitor(
 }
 
 @c @implementation
+public func swo_migration_set_monitor_sharing(
+  _ migration: OpaquePointer?, _ side: Int32, _ sharing: Int32
+) -> Int32 {
+  set("swo_migration_set_monitor_sharing", migration) { draft throws(CallFailure) in
+    let side = try Side(word: side)
+    let isShared: Bool
+    switch swo_monitor_sharing(rawValue: UInt32(bitPattern: sharing)) {
+    case .SWO_MONITOR_EXCLUSIVE: isShared = false
+    case .SWO_MONITOR_SHARED: isShared = true
+    default: throw .invalid("sharing \(sharing) is no swo_monitor_sharing")
+    }
+    guard side == .source || !isShared else {
+      throw .invalid("the target's monitor cannot be shared: nobody else may resume the target")
+    }
+    if side == .source { draft.options.sourceMonitorIsShared = isShared }
+  }
+}
+
+@c @implementation
 public func swo_migration_set_oob_monitor(
   _ migration: OpaquePointer?, _ address: UnsafePointer<CChar>?
 ) -> Int32 {

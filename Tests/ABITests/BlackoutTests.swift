@@ -9,9 +9,11 @@ struct BlackoutTests {
   /// How often memory may be asked for in the blackout: twice of what was measured.
   static let allocationLimit = 300
 
-  @Test("the process receives, sends, waits and sets its timer, and asks for nothing else")
-  func systemCalls() throws {
-    let pair = try QEMUPair()
+  @Test(
+    "the process receives, sends, waits and sets its timer, and asks for nothing else",
+    arguments: QEMUVersion.allCases)
+  func systemCalls(version: QEMUVersion) throws {
+    let pair = try QEMUPair(.init(version))
     let trace = pair.directory.file("trace")
     let program = try BuiltLibrary.compile(
       "migrate", of: BuiltLibrary.examples, in: pair.directory)
@@ -29,9 +31,9 @@ struct BlackoutTests {
     }
   }
 
-  @Test("memory is hardly asked for")
-  func allocations() throws {
-    let pair = try QEMUPair()
+  @Test("memory is hardly asked for", arguments: QEMUVersion.allCases)
+  func allocations(version: QEMUVersion) throws {
+    let pair = try QEMUPair(.init(version))
     let counter = try BuiltLibrary.compile(
       "count-allocations", of: BuiltLibrary.programs, in: pair.directory,
       options: ["-shared", "-fPIC", "-ldl"])

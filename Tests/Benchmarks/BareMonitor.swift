@@ -37,11 +37,21 @@ final class BareMonitor {
         text.removeFirst(end)
         return
       }
-      var buffer = [UInt8](repeating: 0, count: 65536)
-      let count = read(descriptor, &buffer, buffer.count)
-      precondition(count > 0, "the monitor ended")
-      text.append(contentsOf: buffer[0..<count])
+      readOn()
     }
+  }
+
+  /// Reads until both texts have come, in whatever order.
+  func waitFor(both first: String, _ second: String) {
+    let patterns = [Array(first.utf8), Array(second.utf8)]
+    while patterns.contains(where: { Self.end(of: $0, in: text) == nil }) { readOn() }
+  }
+
+  private func readOn() {
+    var buffer = [UInt8](repeating: 0, count: 65536)
+    let count = read(descriptor, &buffer, buffer.count)
+    precondition(count > 0, "the monitor ended")
+    text.append(contentsOf: buffer[0..<count])
   }
 
   func execute(_ line: String) {

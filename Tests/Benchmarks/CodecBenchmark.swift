@@ -1,3 +1,4 @@
+import CBenchmarks
 import Glibc
 import QMP
 
@@ -7,7 +8,8 @@ struct CodecBenchmark {
     "{\"timestamp\": {\"seconds\": 1700000000, \"microseconds\": 123456}, \"event\": \"MIGRATION\", "
     + "\"data\": {\"status\": \"active\"}}\r\n"
 
-  private static let report =
+  /// What QEMU answers while RAM travels, without the id.
+  static let report =
     "{\"return\": {\"status\": \"active\", \"setup-time\": 1, \"total-time\": 1023, \"expected-downtime\": 300, "
     + "\"ram\": {\"total\": 134750208, \"postcopy-requests\": 0, \"dirty-sync-count\": 2, "
     + "\"multifd-bytes\": 0, \"pages-per-second\": 32000, \"downtime-bytes\": 0, \"page-size\": 4096, "
@@ -16,6 +18,7 @@ struct CodecBenchmark {
     + "\"dirty-pages-rate\": 100, \"skipped\": 0, \"normal-bytes\": 471040, \"normal\": 115}}, \"id\": "
 
   func run() {
+    print("\nQMP session, one message after another")
     measure("MIGRATION event", count: 200_000) { _, session, notices in
       feed(Self.event, &session, &notices)
     }
@@ -37,13 +40,17 @@ struct CodecBenchmark {
         + "\"capabilities\": []}}\r\n", &session, &notices)
     _ = session.takeOutput()
     feed("{\"return\": {}, \"id\": 0}\r\n", &session, &notices)
+    let allocations = bench_allocations()
     let start = nanoseconds()
     for index in 0..<count {
       notices.removeAll(keepingCapacity: true)
       body(index, &session, &notices)
     }
     let seconds = Double(nanoseconds() - start) / 1e9
-    print("  \(pad(name, 44)) \(Int(Double(count) / seconds)) messages/s")
+    let perMessage = Double(bench_allocations() - allocations) / Double(count)
+    print(
+      "  " + pad(name, 44) + pad("\(Int(Double(count) / seconds)) messages/s", 24)
+        + "\(fixed(perMessage)) allocations each")
   }
 
   private func feed(_ text: String, _ session: inout QMPSession, _ notices: inout [QMPNotice]) {

@@ -1,7 +1,9 @@
 import CBenchmarks
+import Glibc
 import QEMUHarness
 
-/// `switchover-bench [--rounds N] [shared] [disk] [disk-far] [codec] [reaction]`: figures side by side, no verdict.
+/// `switchover-bench [--rounds N] [switchover] [disk] [disk-far] [codec] [reaction]`: figures side by
+/// side, and whether they reach the goals; status 1 when one was missed.
 @main
 enum Program {
   static func main() throws {
@@ -13,21 +15,27 @@ enum Program {
       words.removeSubrange(index...(index + 1))
     }
     func wants(_ part: String) -> Bool { words.isEmpty || words.contains(part) }
+    var goals = Goals()
     if wants("codec") { CodecBenchmark().run() }
-    if wants("reaction") { ReactionBenchmark().run() }
+    if wants("reaction") { ReactionBenchmark().run(&goals) }
     for version in QEMUVersion.allCases {
-      if wants("shared") {
+      if wants("switchover") {
         try SwitchoverBenchmark(
           version: version, rounds: rounds,
           ways: [
-            .floor, .none, .returnPathFloor, .beforeResume, .pollingSeconds, .pollingTenths,
+            .floor, .none, .explained, .returnPathFloor, .beforeResume, .pollingSeconds,
+            .pollingTenths,
           ]
-        ).run()
+        ).run(&goals)
       }
       if wants("disk") { try DiskBenchmark(version: version, rounds: rounds).run() }
       if wants("disk-far") {
         try DiskBenchmark(version: version, rounds: rounds, roundTripMilliseconds: 10).run()
       }
+    }
+    if goals.missed > 0 {
+      print("\n\(goals.missed) goals missed")
+      exit(1)
     }
   }
 }

@@ -3,73 +3,162 @@ import CSwitchover
 import Glibc
 
 /// The time from `completed` readable on the source's socket to `cont` readable on the target's, with one
-/// and with many migrations in one loop, beside a bare epoll echo.
+/// and with many migrations in one loop, beside a bare epoll echo under the same load.
 struct ReactionBenchmark {
-  func run() {
+  /// How much longer than the echo the library may take.
+  static let reactionLimit = 5.0
+  static let memoryLimitKibibytes = 64.0
+  static let idlePercentLimit = 2.0
+  /// How many migrations write journals, one after another, beside those that are measured.
+  private static let journaling = 2
+
+  func run(_ goals: inout Goals) {
     print("\nReaction: source says completed → target reads cont (simulated monitors)")
-    let echo = measureEcho(rounds: 300)
+    let alone = measure(others: 0, rounds: 150)
+    let crowded = measure(others: 499, rounds: 100)
     printTable(
       "Reaction", unit: "µs",
       [
-        (echo, nil),
-        (measureLibrary(others: 0, rounds: 100), echo),
-        (measureLibrary(others: 499, rounds: 60), echo),
+        (alone.echo, nil), (alone.library, alone.echo), (crowded.echo, nil),
+        (crowded.library, crowded.echo),
       ])
-  }
-
-  // MARK: - Echo
-
-  private func measureEcho(rounds: Int) -> Series {
-    var series = Series(name: "bare epoll echo")
-    let input = makePair()
-    let output = makePair()
-    let echo = EchoThread(from: input.1, to: output.0)
-    let thread = startThread(echo) { $0.run() }
-    for _ in 0..<rounds {
-      usleep(1000)
-      let start = nanoseconds()
-      var byte: UInt8 = 1
-      _ = write(input.0, &byte, 1)
-      _ = read(output.1, &byte, 1)
-      series.values.append(Double(nanoseconds() - start) / 1000)
+    print("")
+    for figures in [alone, crowded] {
+      goals.judge(
+        figures.library.name, figures.library, beside: figures.echo, atMost: Self.reactionLimit)
     }
-    close(input.0)
-    pthread_join(thread, nil)
-    for descriptor in [input.1, output.0, output.1] { close(descriptor) }
-    return series
+    goals.judge(
+      "memory a migration", crowded.kibibytes, atMost: Self.memoryLimitKibibytes, "KiB of heap")
+    goals.judge(
+      "500 migrations between events", crowded.idlePercent, atMost: Self.idlePercentLimit,
+      "% of a core")
   }
 
-  // MARK: - The library
+  private struct Figures {
+    var echo: Series
+    var library: Series
+    var kibibytes = 0.0
+    var idlePercent = 0.0
+  }
 
-  private func measureLibrary(others: Int, rounds: Int) -> Series {
-    var series = Series(name: "libswitchover, \(others + 1) migrations in the loop")
+  /// Measures the echo and the library in turn, with others idle in the loop and some that write
+  /// journals.
+  private func measure(others: Int, rounds: Int) -> Figures {
+    let name = "\(others + 1) migrations in the loop"
+    var figures = Figures(
+      echo: Series(name: "bare epoll echo beside it"),
+      library: Series(
+        name: others == 0 ? "one migration in the loop" : "\(name), others write journals"))
     let loop = LoopThread()
     let thread = startThread(loop) { $0.run() }
     let idle = (0..<others).map { _ in SimulatedPair() }
     let before = bench_heap_bytes()
     for pair in idle { loop.add(pair) }
     for pair in idle { pair.reachActive() }
+    if others > 0 {
+      figures.kibibytes = Double(bench_heap_bytes() - before) / Double(others) / 1024
+    }
     let background = BackgroundMonitors(idle)
     let backgroundThread = startThread(background) { $0.run() }
-    if others > 0 {
-      let bytes = (Int(bench_heap_bytes()) - Int(before)) / others
-      print("  memory a migration: \(bytes / 1024) KiB of heap")
-    }
+    if others > 0 { figures.idlePercent = idlePercent(of: thread, seconds: 5) }
+    let writers = (0..<(others > 0 ? Self.journaling : 0)).map { JournaledMigrations(loop, $0) }
+    let writerThreads = writers.map { startThread($0) { $0.run() } }
+    let echo = Echo()
     for _ in 0..<rounds {
+      figures.echo.values.append(echo.measure())
       let pair = SimulatedPair()
       loop.add(pair)
       pair.reachActive()
       pair.reachStop()
       usleep(1000)
-      series.values.append(pair.measureGrant())
+      figures.library.values.append(pair.measureGrant())
       pair.finish()
+    }
+    echo.stop()
+    for writer in writers { writer.stop() }
+    for thread in writerThreads { pthread_join(thread, nil) }
+    if !writers.isEmpty {
+      print("  \(writers.reduce(0) { $0 + $1.count }) migrations wrote a journal meanwhile")
     }
     loop.stop()
     pthread_join(thread, nil)
     background.stop()
     pthread_join(backgroundThread, nil)
     for pair in idle { pair.close() }
-    return series
+    return figures
+  }
+
+  /// What the loop's thread uses of a processor while nothing happens.
+  private func idlePercent(of thread: pthread_t, seconds: UInt32) -> Double {
+    let (begin, used) = (nanoseconds(), bench_thread_nanoseconds(thread))
+    sleep(seconds)
+    return 100 * Double(bench_thread_nanoseconds(thread) - used) / Double(nanoseconds() - begin)
+  }
+}
+
+/// The bare echo: a thread that waits in epoll for a byte and answers it.
+final class Echo {
+  private let input = makePair()
+  private let output = makePair()
+  private let thread: pthread_t
+
+  init() {
+    thread = startThread(EchoThread(from: input.1, to: output.0)) { $0.run() }
+  }
+
+  /// Microseconds from a byte's being readable to that of its answer.
+  func measure() -> Double {
+    usleep(1000)
+    let start = nanoseconds()
+    var byte: UInt8 = 1
+    _ = write(input.0, &byte, 1)
+    var watched = pollfd(fd: output.1, events: Int16(POLLIN), revents: 0)
+    poll(&watched, 1, 10_000)
+    let end = nanoseconds()
+    _ = read(output.1, &byte, 1)
+    return Double(end - start) / 1000
+  }
+
+  func stop() {
+    close(input.0)
+    pthread_join(thread, nil)
+    for descriptor in [input.1, output.0, output.1] { close(descriptor) }
+  }
+}
+
+/// Migrations with a journal, from their beginning to their end, one after another.
+final class JournaledMigrations: @unchecked Sendable {
+  private let loop: LoopThread
+  private let folder: String
+  private let stopping = makePair()
+  private(set) var count = 0
+
+  init(_ loop: LoopThread, _ number: Int) {
+    self.loop = loop
+    folder = "/tmp/switchover-bench.\(getpid()).\(number)"
+    mkdir(folder, 0o700)
+  }
+
+  func stop() {
+    var byte: UInt8 = 1
+    _ = write(stopping.0, &byte, 1)
+  }
+
+  func run() {
+    var watched = pollfd(fd: stopping.1, events: Int16(POLLIN), revents: 0)
+    while poll(&watched, 1, 5) == 0 {
+      let journal = folder + "/\(count)"
+      let pair = SimulatedPair()
+      loop.add(pair, journal: journal)
+      pair.reachActive()
+      pair.reachStop()
+      _ = pair.measureGrant()
+      pair.finish()
+      unlink(journal)
+      count += 1
+    }
+    // The last one's outcome is perhaps still to be written; what is in /tmp may stay there.
+    rmdir(folder)
   }
 }
 
@@ -117,7 +206,7 @@ final class EchoThread: Sendable {
 final class LoopThread: @unchecked Sendable {
   private let loop: OpaquePointer?
   private var lock = pthread_mutex_t()
-  private var waiting: [SimulatedPair] = []
+  private var waiting: [(pair: SimulatedPair, journal: String?)] = []
   private var isStopping = false
   private let wake = makePair()
   private var migrations: [OpaquePointer?] = []
@@ -129,9 +218,9 @@ final class LoopThread: @unchecked Sendable {
     pthread_mutex_init(&lock, nil)
   }
 
-  func add(_ pair: SimulatedPair) {
+  func add(_ pair: SimulatedPair, journal: String? = nil) {
     pthread_mutex_lock(&lock)
-    waiting.append(pair)
+    waiting.append((pair, journal))
     pthread_mutex_unlock(&lock)
     var byte: UInt8 = 1
     _ = write(wake.0, &byte, 1)
@@ -177,14 +266,15 @@ final class LoopThread: @unchecked Sendable {
     waiting = []
     let stops = isStopping
     pthread_mutex_unlock(&lock)
-    for pair in batch {
+    for (pair, journal) in batch {
       var migration: OpaquePointer?
       _ = swo_migration_new(loop, &migration)
       _ = swo_migration_set_monitor(migration, 1, "fd:\(pair.source.library)")
       _ = swo_migration_set_monitor(migration, 2, "fd:\(pair.target.library)")
       _ = swo_migration_set_uri(migration, "unix:/nowhere")
       _ = swo_migration_set_hand_over(migration, 3)
-      _ = swo_migration_set_source_end(migration, 2)
+      _ = swo_migration_set_source_end(migration, 1)
+      if let journal { _ = swo_migration_set_journal(migration, journal) }
       let started = swo_migration_start(migration)
       precondition(started == 0, String(cString: swo_last_error()))
       migrations.append(migration)
@@ -301,6 +391,10 @@ final class SimulatedMonitor: @unchecked Sendable {
 
   func hasSeen(_ command: String) -> Bool { seen.contains(command) }
 
+  /// The value of the reply to `query-migrate` while RAM travels.
+  private static let report = String(
+    CodecBenchmark.report.dropFirst("{\"return\": ".count).dropLast(", \"id\": ".count))
+
   func waitUntilReadable() {
     var watched = pollfd(fd: own, events: Int16(POLLIN), revents: 0)
     poll(&watched, 1, 10_000)
@@ -332,6 +426,7 @@ final class SimulatedMonitor: @unchecked Sendable {
       return
     }
     seen.insert(command)
+    if command == "\"quit\"" { isEnded = true }
     let reply: String
     switch command {
     case "\"query-status\"":
@@ -341,7 +436,7 @@ final class SimulatedMonitor: @unchecked Sendable {
       reply =
         isTarget
         ? "{\"socket-address\": []}"
-        : (seen.contains("\"migrate\"") ? "{\"status\": \"active\"}" : "{}")
+        : (seen.contains("\"migrate\"") ? Self.report : "{}")
     case "\"query-migrate-capabilities\"":
       reply =
         "["

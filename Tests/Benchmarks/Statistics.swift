@@ -12,6 +12,27 @@ struct Series {
   }
 }
 
+/// What the figures are held against.
+struct Goals {
+  private(set) var missed = 0
+
+  /// Says whether a figure is small enough.
+  mutating func judge(_ what: String, _ value: Double, atMost limit: Double, _ unit: String) {
+    let isMet = value <= limit
+    if !isMet { missed += 1 }
+    print(
+      "  " + pad(isMet ? "goal met:" : "GOAL MISSED:", 14)
+        + "\(what): \(fixed(value)) \(unit), at most \(fixed(limit))")
+  }
+
+  /// The same for a median beside that of its floor in the same run.
+  mutating func judge(
+    _ what: String, _ series: Series?, beside floor: Series?, atMost limit: Double
+  ) {
+    judge(what, (series?.median ?? .nan) / (floor?.median ?? .nan), atMost: limit, "× its floor")
+  }
+}
+
 /// Prints a table of series, each beside the ratio of its median to that of a named one.
 func printTable(_ title: String, unit: String, _ rows: [(series: Series, floor: Series?)]) {
   print("\n\(title)")

@@ -10,6 +10,7 @@ struct SwitchoverBenchmark {
     case pollingSeconds = "manager polls each second"
     case pollingTenths = "manager polls each 100 ms"
     case none = "libswitchover, hand-over none"
+    case explained = "by hand, query-status at STOP, then cont"
     case returnPathFloor = "by hand, return-path, cont on completed"
     case beforeResume = "libswitchover, before-resume, instant"
   }
@@ -18,20 +19,27 @@ struct SwitchoverBenchmark {
   var rounds: Int
   var ways: [Way]
 
-  func run() throws {
+  /// How much longer than its floor the guest may stand.
+  static let limit = 1.25
+
+  func run(_ goals: inout Goals) throws {
     var gaps: [Way: Series] = [:]
     var blackouts: [Way: Series] = [:]
+    var parts: [Series] = []
     for way in ways {
       gaps[way] = Series(name: way.rawValue)
       blackouts[way] = Series(name: way.rawValue)
     }
     for round in 0..<rounds {
-      for way in ways {
+      // Another way is first each time: what one leaves behind falls on no other alone.
+      let first = round % ways.count
+      for way in ways[first...] + ways[..<first] {
         let isSlow = way == .pollingSeconds || way == .pollingTenths
         if isSlow, round >= max(rounds / 4, 3) { continue }
         let figures = try measure(way)
         gaps[way]?.values.append(figures.gap)
         blackouts[way]?.values.append(figures.blackout)
+        if way == .none { Self.add(figures.parts, to: &parts) }
       }
     }
     func rows(_ table: [Way: Series]) -> [(series: Series, floor: Series?)] {
@@ -46,13 +54,37 @@ struct SwitchoverBenchmark {
         return (series, floor.flatMap { table[$0] })
       }
     }
-    printTable("Guest gap on the serial port, QEMU \(version)", unit: "ms", rows(gaps))
-    printTable("STOP → RESUME by QEMU's clock, QEMU \(version)", unit: "ms", rows(blackouts))
+    printTable("Guest gap on the serial port, \(version)", unit: "ms", rows(gaps))
+    printTable("STOP → RESUME by QEMU's clock, \(version)", unit: "ms", rows(blackouts))
+    if !parts.isEmpty {
+      printTable(
+        "\(Way.none.rawValue), its ledger, \(version)", unit: "ms", parts.map { ($0, nil) })
+      print("")
+    }
+    for (way, floor) in [(Way.none, Way.floor), (.beforeResume, .returnPathFloor)]
+    where ways.contains(way) {
+      goals.judge(
+        "guest gap, \(way.rawValue), \(version)", gaps[way], beside: gaps[floor], atMost: Self.limit
+      )
+      goals.judge(
+        "STOP → RESUME, \(way.rawValue), \(version)", blackouts[way], beside: blackouts[floor],
+        atMost: Self.limit)
+    }
+  }
+
+  private static func add(_ parts: [(name: String, length: Double)], to table: inout [Series]) {
+    for part in parts {
+      let index = table.firstIndex { $0.name == part.name } ?? table.count
+      if index == table.count { table.append(Series(name: part.name)) }
+      table[index].values.append(part.length)
+    }
   }
 
   private struct Figures {
     var gap: Double
     var blackout: Double
+    /// The library's ledger: names and milliseconds.
+    var parts: [(name: String, length: Double)] = []
   }
 
   private func measure(_ way: Way) throws -> Figures {
@@ -63,11 +95,12 @@ struct SwitchoverBenchmark {
     let pair = try QEMUPair(options)
     defer { pair.close() }
     guard pair.ticks.isTicking(.source) else { throw HarnessError("the guest does not tick") }
+    var parts: [(name: String, length: Double)] = []
     switch way {
-    case .floor, .returnPathFloor: migrateBare(pair, way)
+    case .floor, .explained, .returnPathFloor: migrateBare(pair, way)
     case .pollingSeconds: try migratePolling(pair, interval: 1_000_000)
     case .pollingTenths: try migratePolling(pair, interval: 100_000)
-    case .none, .beforeResume: try migrateWithLibrary(pair, way)
+    case .none, .beforeResume: parts = try migrateWithLibrary(pair, way)
     }
     guard pair.ticks.isTicking(.target), let gap = pair.ticks.gap() else {
       throw HarnessError("the guest does not tick on the target")
@@ -78,7 +111,8 @@ struct SwitchoverBenchmark {
     }
     return Figures(
       gap: gap / .milliseconds(1),
-      blackout: Double(resume.timestampMicroseconds - stop.timestampMicroseconds) / 1000)
+      blackout: Double(resume.timestampMicroseconds - stop.timestampMicroseconds) / 1000,
+      parts: parts)
   }
 
   // MARK: - By hand
@@ -100,8 +134,14 @@ struct SwitchoverBenchmark {
     source.execute(Self.unlimited)
     source.send(
       "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"\(pair.migrationAddress)\"}}")
-    source.waitFor("\"completed\"")
-    if way == .returnPathFloor { target.send("{\"execute\":\"cont\",\"id\":1}") }
+    if way == .explained {
+      source.waitFor("\"STOP\"")
+      source.send("{\"execute\":\"query-status\",\"id\":1}")
+      source.waitFor(both: "\"completed\"", "\"return\"")
+    } else {
+      source.waitFor("\"completed\"")
+    }
+    if way != .floor { target.send("{\"execute\":\"cont\",\"id\":1}") }
     target.waitFor("\"RESUME\"")
   }
 
@@ -116,7 +156,9 @@ struct SwitchoverBenchmark {
 
   // MARK: - By the library
 
-  private func migrateWithLibrary(_ pair: QEMUPair, _ way: Way) throws {
+  private func migrateWithLibrary(
+    _ pair: QEMUPair, _ way: Way
+  ) throws -> [(name: String, length: Double)] {
     var loop: OpaquePointer?
     var migration: OpaquePointer?
     try check(swo_loop_new(&loop))
@@ -126,7 +168,7 @@ struct SwitchoverBenchmark {
     try check(swo_migration_set_monitor(migration, 1, pair.source.monitorPaths[0]))
     try check(swo_migration_set_monitor(migration, 2, pair.target.monitorPaths[0]))
     try check(swo_migration_set_uri(migration, pair.migrationAddress))
-    try check(swo_migration_set_source_end(migration, 2))
+    try check(swo_migration_set_source_end(migration, 1))
     try check(swo_migration_set_hand_over(migration, way == .beforeResume ? 1 : 3))
     try check(swo_migration_start(migration))
     while true {
@@ -137,6 +179,12 @@ struct SwitchoverBenchmark {
     }
     guard swo_migration_end(migration) == 1 else {
       throw HarnessError(String(cString: swo_migration_summary(migration)))
+    }
+    return (0..<max(swo_migration_ledger_count(migration), 0)).map { index in
+      var name: UnsafePointer<CChar>?
+      var length: Int64 = 0
+      _ = swo_migration_ledger_part(migration, index, &name, nil, &length)
+      return (name.map { String(cString: $0) } ?? "", Double(length) / 1000)
     }
   }
 

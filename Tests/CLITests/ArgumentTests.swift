@@ -57,7 +57,8 @@ struct ArgumentTests {
     let plan = try migrate([
       "--source-oob", "/a2", "--disk", "d0", "--disk", "d1=e1,bandwidth=50M,node=n1",
       "--take-over", "d2=mirror-d2", "--take-over", "d3=j3,node=n3,write-blocking",
-      "--nbd", "tcp:h:2", "--sync-deadline", "15m", "--yank-after", "500ms",
+      "--nbd", "tcp:h:2", "--sync-deadline", "15m", "--sync-policy", "throttle", "--yank-after",
+      "500ms",
       "--drain-limit", "1s", "--no-fast-order",
     ])
     var expected = MigrationPlan.Storage()
@@ -73,6 +74,7 @@ struct ArgumentTests {
     expected.address = "tcp:h:2"
     expected.listenAddress = "tcp:h:2"
     expected.syncDeadlineMilliseconds = 900_000
+    expected.syncPolicy = .throttle
     expected.yankMilliseconds = 500
     expected.drainMilliseconds = 1000
     expected.allowsFastOrder = false
@@ -107,6 +109,7 @@ struct ArgumentTests {
       ["--take-over", "d0"], ["--take-over", "d0="], ["--take-over", "d0=j,blocking"],
       ["--take-over", "d0=j,write-blocking,write-blocking"],
       ["--take-over", "d0=j", "--nbd", "/n"],
+      ["--sync-policy", "wait", "--take-over", "d0=j"],
       ["--no-fast-order"], ["--sync-deadline", "1m"], ["--drain-limit", "1s"],
       ["--yank-after", "1s", "--take-over", "d0=j"],
       ["--source-oob", "/o", "--yank-after", "49ms", "--take-over", "d0=j"],

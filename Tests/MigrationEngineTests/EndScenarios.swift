@@ -145,6 +145,7 @@ struct EndScenarios {
     it.completeOnSource()
     it.reply(.target, .cont)
     it.event(.target, .resume)
+    it.pass(.milliseconds(20))
     #expect(it.sent(.quit, to: .source) == 1)
     // Both connections were dead already, and nobody knew.
     for side in Side.allCases {

@@ -13,6 +13,7 @@ struct Scenario {
   var sourceState = RunState.running
   var targetState = RunState.inmigrate
   var jobs: [BlockJobReport] = []
+  var exports: [BlockExportReport] = []
   var release = QEMURelease(7, 2, 22)
 
   init(
@@ -60,8 +61,18 @@ struct Scenario {
     feed(.replied(side, command, reply, roundTrip: .milliseconds(1)))
   }
 
-  /// Answers what any QEMU would answer at once, until nothing of it is open.
+  /// Answers what any QEMU would answer at once, until nothing of it is open; both are then no longer
+  /// left alone after the guest's start.
   mutating func settle(except skipped: [Command] = []) {
+    answer(except: skipped)
+    let rest = Span.milliseconds(20)
+    if engine.phase == .finishing, let next = engine.nextDeadline, next <= now + rest {
+      pass(rest)
+      answer(except: skipped)
+    }
+  }
+
+  private mutating func answer(except skipped: [Command]) {
     var rounds = 0
     while rounds < 200,
       let index = open.firstIndex(where: { entry in
@@ -97,7 +108,7 @@ struct Scenario {
     case .queryMemorySize: .memorySize(bytes: 1 << 27)
     case .queryCommands: .commands(["block-job-cancel"])
     case .queryBlockJobs: .blockJobs(jobs)
-    case .queryBlockExports: .blockExports([])
+    case .queryBlockExports: .blockExports(exports)
     case .queryBlockNodes, .queryBlockDevices: .blockNodes([])
     case .stop, .setCapabilities, .setParameters, .migrateIncoming, .migrate, .announceSelf,
       .nbdServerStart, .blockExportAdd, .blockdevAdd, .blockdevMirror:
@@ -117,10 +128,11 @@ struct Scenario {
   /// Everything up to an active migration.
   static func transferring(
     _ handOver: HandOverMode = .none, disks: Int = 0, sourceState: RunState = .running,
-    change: (inout MigrationOptions) -> Void = { _ in }
+    exports: [BlockExportReport] = [], change: (inout MigrationOptions) -> Void = { _ in }
   ) -> Scenario {
     var scenario = Scenario(handOver, disks: disks, change: change)
     scenario.sourceState = sourceState
+    scenario.exports = exports
     scenario.feed(.startRequested)
     scenario.feed(.monitorReady(.source, scenario.release))
     scenario.feed(.monitorReady(.target, scenario.release))
@@ -173,17 +185,41 @@ struct Scenario {
 
   func position(_ effect: EngineEffect) -> Int? { log.firstIndex(of: effect) }
 
-  /// The target's QEMU is gone, and the kernel says so.
+  /// A side's QEMU is gone, and the kernel says so.
   mutating func die(_ side: Side) {
-    feed(.monitorLost(side))
-    for entry in open where entry.side == side {
-      feed(.replied(side, entry.command, .lost, roundTrip: .zero))
-    }
-    open.removeAll { $0.side == side }
+    lose(side)
     feed(.processExited(side))
   }
 
+  /// A monitor's connection ends, and takes with it what was not answered.
+  mutating func lose(_ side: Side) {
+    feed(.monitorLost(side))
+    while let index = open.firstIndex(where: { $0.side == side }) {
+      let entry = open.remove(at: index)
+      feed(.replied(side, entry.command, .lost, roundTrip: .zero))
+    }
+  }
+
+  /// It is back, and answers with these.
+  mutating func comeBack(_ side: Side, _ state: RunState, _ status: MigrationStatus) {
+    if side == .source { sourceState = state } else { targetState = state }
+    feed(.monitorReady(side, release))
+    settle(except: Command.ofRecovery)
+    report(side, status)
+  }
+
+  mutating func report(_ side: Side, _ status: MigrationStatus) {
+    var report = MigrationReport()
+    report.status = status
+    reply(side, .queryMigrate, .answered(.migration(report)))
+  }
+
   mutating func pass(_ span: Span) { feed(.timePassed, after: span) }
+}
+
+extension Command {
+  /// What brings a pair to one owner: tests answer it themselves.
+  static let ofRecovery: [Command] = [.cont, .quit, .migrateCancel, .migrateContinue]
 }
 
 extension MigrationEngine: CustomTestStringConvertible {

@@ -17,6 +17,7 @@ struct SwitchoverScenarios {
     #expect(it.engine.owner == .unknown)
     it.event(.target, .resume)
     #expect(it.engine.owner == .target)
+    it.targetState = .running
     it.settle()
     it.reply(.source, .queryMigrate, .answered(.unreadable))
     it.reply(.source, .quit)
@@ -24,6 +25,23 @@ struct SwitchoverScenarios {
     #expect(it.engine.conclusion?.end == .completed)
     #expect(it.engine.conclusion?.owner == .target)
     #expect(it.engine.conclusion?.guest == .running)
+  }
+
+  @Test(arguments: [HandOverMode.none, .beforeResume])
+  func bothAreLeftAloneWhileTheGuestBegins(handOver: HandOverMode) {
+    var it = Scenario.transferring(handOver)
+    it.completeOnSource()
+    it.feed(.handOverReported(.done))
+    it.event(.target, .migration(.completed))
+    it.event(.target, .resume)
+    it.reply(.target, .cont)
+    #expect(it.engine.owner == .target)
+    it.pass(.milliseconds(15))
+    #expect(it.open.isEmpty)
+    #expect(it.sent(.quit, to: .source) == 0)
+    it.pass(.milliseconds(5))
+    #expect(it.sent(.quit, to: .source) == 1)
+    #expect(it.open.contains { $0.side == .target })
   }
 
   @Test func aCompletedThatOvertakesTheRunStateWaitsForIt() {
@@ -43,6 +61,7 @@ struct SwitchoverScenarios {
     it.settle()
     #expect(it.engine.phase == .transferring)
     it.sourceState = .postmigrate
+    it.targetState = .paused
     it.event(.source, .migration(.completed))
     it.event(.target, .migration(.completed))
     it.settle()
@@ -59,16 +78,27 @@ struct SwitchoverScenarios {
     it.feed(.startRequested)
     it.feed(.monitorReady(.source, it.release))
     it.feed(.monitorReady(.target, it.release))
+    // The source has said that it runs; the target is being disarmed.
     it.settle(except: [.stop])
     it.event(.source, .stop)
-    it.sourceState = .paused
+    it.sourceState = .guestPanicked
     it.settle()
     it.event(.source, .migration(.active))
+    #expect(it.engine.phase == .transferring)
     it.sourceState = .postmigrate
+    it.targetState = .paused
     it.event(.source, .migration(.completed))
     it.event(.target, .migration(.completed))
-    it.settle()
+    for _ in 0..<5 {
+      it.pass(.seconds(3))
+      it.settle()
+    }
     #expect(it.sent(.cont, to: .target) == 0)
+    it.reply(.source, .quit)
+    it.feed(.monitorLost(.source))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    #expect(it.engine.conclusion?.end == .completed)
+    #expect(it.engine.conclusion?.guest == .paused)
   }
 
   @Test func anAlarmThatNobodyTookDoesNotKeepTheDriverAwake() {
@@ -166,11 +196,13 @@ struct SwitchoverScenarios {
     it.completeOnSource()
     it.reply(.target, .nbdServerStop)
     it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.reply(.source, .yank(nodes: [MirrorNames.node(0)]))
     it.reply(.source, .blockJobCancel(job: job, force: true))
     #expect(!it.log.contains(.handOverWanted))
     it.jobs = []
     it.event(.source, .blockJobCancelled(job: job))
     it.event(.source, .jobStatusChanged(job: job, status: "null"))
+    it.reply(.source, .yank(nodes: [MirrorNames.node(0)]))
     it.reply(.source, .blockdevDel(node: MirrorNames.node(0)))
     it.settle()
     #expect(it.log.contains(.letGo(of: .source)))
@@ -184,6 +216,14 @@ struct SwitchoverScenarios {
     var it = Scenario.transferring(.external)
     it.feed(.downtimeLimitRequested(400))
     #expect(it.sent(limit(400), to: .source) == 1)
+    it.settle()
+    it.feed(.monitorLost(.source))
+    it.feed(.downtimeLimitRequested(600))
+    #expect(it.sent(limit(600), to: .source) == 0)
+    it.feed(.monitorReady(.source, it.release))
+    #expect(it.sent(limit(600), to: .source) == 1)
+    it.settle()
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
     it.completeOnSource()
     it.feed(.downtimeLimitRequested(800))
     #expect(it.sent(limit(800), to: .source) == 0)
@@ -382,7 +422,10 @@ struct StorageScenarios {
     var it = Scenario.transferring(.none, disks: 2)
     it.event(.source, .blockJobCompleted(job: MirrorNames.job(1), error: "Input/output error"))
     #expect(it.engine.phase == .undoing)
-    // The other mirror ends in sync first, while its server is there.
+    // The other mirror ends in sync first, while its server is there and answers.
+    it.jobs.removeLast()
+    it.pass(.milliseconds(60))
+    it.settle()
     let cancel = Command.blockJobCancel(job: MirrorNames.job(0), force: false)
     #expect(it.sent(cancel, to: .source) == 1)
     #expect(it.sent(.migrateCancel, to: .source) == 0)
@@ -415,6 +458,82 @@ struct StorageScenarios {
     it.settle()
     #expect(it.sent(.migrateContinue, to: .source) == 1)
     #expect(!it.engine.canCancel)
+  }
+
+  @Test func aWriteThatDoesNotArriveCallsTheMigrationOffWhileTheGuestRuns() {
+    var it = Scenario.transferring(.none, disks: 2)
+    it.jobs[1].offset = 32
+    for _ in 0..<12 {
+      it.pass(.milliseconds(250))
+      it.settle()
+    }
+    #expect(it.engine.phase == .undoing)
+    // Told to end in sync, QEMU would wait for the connection with the guest standing.
+    for index in 0...1 {
+      #expect(it.sent(.yank(nodes: [MirrorNames.node(index)]), to: .source) == 1)
+      #expect(it.sent(.blockJobCancel(job: MirrorNames.job(index), force: false), to: .source) == 0)
+    }
+  }
+
+  @Test func writesThatArriveAreNoStall() {
+    var it = Scenario.transferring(.none, disks: 1)
+    for round in 0..<40 {
+      it.jobs[0].length = 64 + UInt64(round)
+      it.jobs[0].offset = 63 + UInt64(round)
+      it.pass(.milliseconds(250))
+      it.settle()
+    }
+    #expect(it.engine.phase == .transferring)
+  }
+
+  @Test func mirrorsOutOfSyncAtTheirDeadlineThrottleTheGuest() {
+    var it = Scenario(.none, disks: 1) {
+      $0.storage.syncDeadline = .seconds(5)
+      $0.storage.policy = .throttle
+    }
+    it.release = QEMURelease(10, 0)
+    it.feed(.startRequested)
+    for side in Side.allCases { it.feed(.monitorReady(side, it.release)) }
+    it.settle()
+    #expect(it.engine.phase == .mirroring)
+    let change = Command.blockJobChange(job: MirrorNames.job(0))
+    #expect(it.sent(change, to: .source) == 0)
+    it.pass(.seconds(6))
+    it.settle()
+    #expect(it.sent(change, to: .source) == 1)
+    #expect(it.engine.phase == .mirroring)
+  }
+
+  @Test func anExportOfAnotherKindOfADiskThatMovesIsRefused() {
+    var it = Scenario(.none, disks: 1)
+    it.exports = [BlockExportReport(id: "x", type: "fuse", node: "d0")]
+    it.feed(.startRequested)
+    for side in Side.allCases { it.feed(.monitorReady(side, it.release)) }
+    it.settle()
+    #expect(it.engine.conclusion?.failure?.code == .targetUnfit)
+  }
+
+  @Test func anExportOfAnotherKindForbidsTheOrderInOneWrite() {
+    var it = Scenario.transferring(
+      .none, disks: 1, exports: [BlockExportReport(id: "x", type: "fuse", node: "other")])
+    it.completeOnSource()
+    #expect(it.sent(.nbdServerStop, to: .target) == 1)
+    #expect(it.sent(.cont, to: .target) == 0)
+    it.reply(.target, .nbdServerStop)
+    #expect(it.sent(.cont, to: .target) == 1)
+  }
+
+  @Test func aCancelInPreSwitchoverEndsTheMirrorsWhileTheGuestStands() throws {
+    var it = Scenario.transferring(.none, disks: 1)
+    it.event(.source, .stop)
+    it.sourceState = .finishMigrate
+    it.settle()
+    it.event(.source, .migration(.preSwitchover))
+    it.feed(.cancelRequested)
+    let yank = try #require(it.position(.send(.yank(nodes: [MirrorNames.node(0)]), to: .source)))
+    let force = Command.blockJobCancel(job: MirrorNames.job(0), force: true)
+    #expect(try #require(it.position(.send(force, to: .source))) > yank)
+    #expect(it.sent(.migrateCancel, to: .source) == 0)
   }
 
   @Test func aStallAtStopIsYankedOutOfBand() {

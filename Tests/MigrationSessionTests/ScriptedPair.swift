@@ -125,6 +125,7 @@ struct ScriptedPair<Session: DrivenSession> {
         bytes.removeAll { $0.stream == stream }
       case .write(let stream, let bytes): took(bytes, on: stream)
       case .persist(let bytes): persisted.append(bytes)
+      case .countWaiting(let stream, _): inputs.append(.clientsCounted(stream, 0))
       case .report(.finished): isFinished = true
       case .report(let report): reports.append(report)
       }

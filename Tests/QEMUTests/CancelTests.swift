@@ -117,6 +117,23 @@ extension RealQEMUs {
       }
     }
 
+    @Test("once the target is granted is too late", arguments: QEMUVersion.allCases)
+    func activating(version: QEMUVersion) throws {
+      let situation = try Situation(version)
+      try situation.holdLoad()
+      let migration = try situation.migration(.SWO_HAND_OVER_NONE)
+      try situation.startTransfer(migration)
+      try migration.pump(untilPhase: .SWO_PHASE_ACTIVATING)
+      #expect(migration.cancel() == (.SWO_E_TOO_LATE, Self.tooLate))
+      situation.releaseLoad()
+      try migration.pump(untilPhase: .SWO_PHASE_FINISHING)
+      #expect(migration.cancel() == (.SWO_E_TOO_LATE, Self.tooLate))
+      situation.expect(try migration.finish(), .completed())
+      #expect(migration.cancel().code == .SWO_E_STATE)
+      situation.expectGuestRuns(on: .target)
+      situation.expectNothingLeftOn()
+    }
+
     @Test("while the guest's ownership follows it is too late", arguments: QEMUVersion.allCases)
     func afterResume(version: QEMUVersion) throws {
       let situation = try Situation(version)

@@ -176,9 +176,7 @@ extension RealQEMUs {
         try migration.finish(),
         Outcome(
           end: .SWO_END_FAILED, owner: .SWO_OWNER_TARGET, guest: .SWO_GUEST_PAUSED,
-          failure: Outcome.Failure(
-            .SWO_FAILURE_NOT_RESUMED, .SWO_SIDE_TARGET,
-            text: "target has the guest, paused: whether it ran before the switchover is unknown"),
+          failure: .unknownWhetherItRan,
           nextStep: "if the guest was running, 'cont' on the target"))
       situation.expectGuestStands()
       situation.expectNothingLeftOn()
@@ -210,6 +208,10 @@ extension RealQEMUs {
 }
 
 extension Outcome.Failure {
+  static let unknownWhetherItRan = Outcome.Failure(
+    .SWO_FAILURE_NOT_RESUMED, .SWO_SIDE_TARGET,
+    text: "target has the guest, paused: whether it ran before the switchover is unknown")
+
   static let targetEndedInTransfer = Outcome.Failure(
     .SWO_FAILURE_TARGET_GONE, .SWO_SIDE_TARGET, text: "target's QEMU ended during the transfer")
 

@@ -1,4 +1,5 @@
 import CSwitchover
+import Glibc
 import QEMUHarness
 import SwitchoverABI
 
@@ -14,6 +15,7 @@ final class MigrationUnderTest {
     var sourceEnd: swo_source_end? = .SWO_SOURCE_KEEP
     var sourceMonitor: String
     var targetMonitor: String
+    var sharesSourceMonitor = false
     var uri: String
     var incomingURI: String?
     var bandwidth: UInt64?
@@ -23,6 +25,17 @@ final class MigrationUnderTest {
     var connectLimit: UInt32 = 30_000
     var reconnectLimit: UInt32 = 30_000
     var transferDeadline: UInt64 = 0
+    var ssh: SSH?
+    /// Disks to mirror, each exported under its node's name, and where the NBD server listens.
+    var disks: [String] = []
+    var nbd: String?
+  }
+
+  /// How ssh addresses are reached.
+  struct SSH {
+    var carrier = swo_ssh_carrier.SWO_SSH_AUTO
+    var command: [String]
+    var loginMilliseconds: UInt32 = 0
   }
 
   /// A part of the ledger.
@@ -117,8 +130,8 @@ final class MigrationUnderTest {
     guard self.phase == phase else { throw HarnessError("it never was in \(phase): \(story)") }
   }
 
-  func pumpUntilHandOverIsWanted(times: Int = 1) throws {
-    try pump { $0.handOversWanted >= times || $0.isFinished }
+  func pumpUntilHandOverIsWanted(times: Int = 1, upTo limit: Duration = .seconds(60)) throws {
+    try pump(upTo: limit) { $0.handOversWanted >= times || $0.isFinished }
     guard !isFinished else { throw HarnessError("no hand-over was wanted: \(story)") }
   }
 
@@ -188,6 +201,11 @@ final class MigrationUnderTest {
   private func apply(_ settings: Settings) throws {
     try Self.check(swo_migration_set_monitor(migration, 1, settings.sourceMonitor))
     try Self.check(swo_migration_set_monitor(migration, 2, settings.targetMonitor))
+    if settings.sharesSourceMonitor {
+      try Self.check(
+        swo_migration_set_monitor_sharing(
+          migration, 1, Int32(swo_monitor_sharing.SWO_MONITOR_SHARED.rawValue)))
+    }
     try Self.check(swo_migration_set_uri(migration, settings.uri))
     try Self.check(swo_migration_set_hand_over(migration, Int32(settings.handOver.rawValue)))
     if let end = settings.sourceEnd, settings.handOver != .SWO_HAND_OVER_EXTERNAL {
@@ -212,6 +230,24 @@ final class MigrationUnderTest {
       swo_migration_set_monitor_deadlines(
         migration, settings.connectLimit, settings.reconnectLimit))
     try Self.check(swo_migration_set_transfer_deadline(migration, settings.transferDeadline))
+    try applyStorage(settings)
+  }
+
+  private func applyStorage(_ settings: Settings) throws {
+    if let nbd = settings.nbd { try Self.check(swo_migration_set_nbd(migration, nbd, nbd)) }
+    for disk in settings.disks {
+      try Self.check(swo_migration_add_disk(migration, disk, disk, disk, 0))
+    }
+    if let ssh = settings.ssh { try Self.set(ssh, of: loop) }
+  }
+
+  /// Says how a loop reaches ssh addresses.
+  static func set(_ ssh: SSH, of loop: OpaquePointer?) throws {
+    let words = ssh.command.map { strdup($0) }
+    defer { for word in words { free(word) } }
+    let list = words.map { UnsafePointer($0) } + [nil]
+    try check(
+      swo_loop_set_ssh(loop, Int32(ssh.carrier.rawValue), list, ssh.loginMilliseconds))
   }
 
   private static func check(_ code: Int32) throws {

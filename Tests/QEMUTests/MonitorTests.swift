@@ -146,6 +146,23 @@ extension RealQEMUs {
       situation.expectNothingLeftOn(sourceLocation: sourceLocation)
     }
 
+    /// The target has the guest, and nobody resumes it unasked (I8).
+    private func expectLeftStanding(
+      _ situation: Situation, _ migration: MigrationUnderTest,
+      sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+      situation.expect(
+        try migration.finish(),
+        Outcome(
+          end: .SWO_END_FAILED, owner: .SWO_OWNER_TARGET, guest: .SWO_GUEST_PAUSED,
+          failure: .unknownWhetherItRan,
+          nextStep: "if the guest was running, 'cont' on the target; then end the source's QEMU"),
+        sourceLocation: sourceLocation)
+      situation.expectGuestStands(sourceLocation: sourceLocation)
+      situation.expectNothingLeftOn(sourceLocation: sourceLocation)
+      try situation.expectGuestGoesOn(on: .target, sourceLocation: sourceLocation)
+    }
+
     @Test(
       "before RAM travels", arguments: QEMUVersion.allCases,
       [swo_phase.SWO_PHASE_PREFLIGHT, .SWO_PHASE_PREPARING])
@@ -158,6 +175,21 @@ extension RealQEMUs {
         relays[side]?.cut()
         try expectCompleted(situation, migration)
       }
+    }
+
+    @Test("while it greets", arguments: QEMUVersion.allCases, Side.allCases)
+    func connecting(version: QEMUVersion, side: Side) throws {
+      let situation = try Situation(version)
+      let (migration, relays) = try migration(situation, .SWO_HAND_OVER_NONE)
+      // One side is heard and lost again before the other is there.
+      relays[side.other]?.setRefusing(true)
+      try migration.start()
+      try migration.pump(for: .milliseconds(100))
+      #expect(migration.phase == .SWO_PHASE_CONNECTING)
+      relays[side]?.cut()
+      try migration.pump(for: .milliseconds(100))
+      relays[side.other]?.setRefusing(false)
+      try expectCompleted(situation, migration)
     }
 
     @Test("while RAM travels", arguments: QEMUVersion.allCases, Side.allCases)
@@ -190,7 +222,9 @@ extension RealQEMUs {
       // Neither side is granted what the library cannot judge, or cannot reach.
       situation.expectGuestStands()
       relays[side]?.setRefusing(false)
-      try expectCompleted(situation, migration)
+      guard side == .source else { return try expectCompleted(situation, migration) }
+      // Nobody can tell any more whether the guest ran at its STOP, or had been paused before.
+      try expectLeftStanding(situation, migration)
     }
 
     @Test("in the blackout", arguments: QEMUVersion.allCases, Side.allCases)
@@ -203,7 +237,9 @@ extension RealQEMUs {
       relays[side]?.cut()
       try migration.pump(for: .milliseconds(150))
       situation.releaseLoad()
-      try expectCompleted(situation, migration)
+      guard side == .source else { return try expectCompleted(situation, migration) }
+      // The STOP was heard, and its reason was not.
+      try expectLeftStanding(situation, migration)
     }
 
     @Test("while the host program hands over", arguments: QEMUVersion.allCases, Side.allCases)
@@ -246,6 +282,33 @@ extension RealQEMUs {
       #expect(migration.outcome.owner == .SWO_OWNER_UNKNOWN)
       relays[.target]?.setRefusing(false)
       try expectCompleted(situation, migration)
+    }
+
+    @Test("while things are put in order", arguments: QEMUVersion.allCases, Side.allCases)
+    func inFinishing(version: QEMUVersion, side: Side) throws {
+      let situation = try Situation(version)
+      let (migration, relays) = try migration(situation, .SWO_HAND_OVER_NONE) {
+        $0.sourceEnd = .SWO_SOURCE_QUIT
+      }
+      try migration.start()
+      try migration.pump(untilPhase: .SWO_PHASE_FINISHING)
+      relays[side]?.cut()
+      situation.expect(try migration.finish(), .completed(nextStep: ""))
+      situation.expectExit(of: .source, .exited(status: 0))
+      situation.expectGuestRuns(on: .target)
+      situation.expectNothingLeftOn()
+    }
+
+    @Test("while a cancel is on its way", arguments: QEMUVersion.allCases, Side.allCases)
+    func inUndoing(version: QEMUVersion, side: Side) throws {
+      let situation = try Situation(version, Situation.busyGuest)
+      let (migration, relays) = try migration(situation, .SWO_HAND_OVER_NONE, Situation.slow)
+      try situation.startTransfer(migration)
+      #expect(migration.cancel().code == .SWO_OK)
+      relays[side]?.cut()
+      situation.expect(
+        try migration.finish(), .cancelled(), .cancelled(nextStep: Outcome.endTarget))
+      situation.expectSourceUnharmed()
     }
 
     @Test("while ownership follows the guest", arguments: QEMUVersion.allCases, Side.allCases)

@@ -17,20 +17,6 @@ extension RealQEMUs {
       return try migration.finish()
     }
 
-    /// The guest arrived standing; only its owner's `cont` makes it run, from where it stood.
-    private func expectGuestArrivedStanding(
-      _ situation: Situation, state: String = "paused",
-      sourceLocation: SourceLocation = #_sourceLocation
-    ) throws {
-      situation.expectGuestStands(sourceLocation: sourceLocation)
-      #expect(
-        try situation.target.monitor.runState() == state, sourceLocation: sourceLocation)
-      #expect(
-        !situation.target.monitor.events.contains { $0.name == "RESUME" },
-        sourceLocation: sourceLocation)
-      situation.expectNothingLeftOn(sourceLocation: sourceLocation)
-    }
-
     @Test("paused before", arguments: QEMUVersion.allCases, everyHandOver)
     func before(version: QEMUVersion, handOver: swo_hand_over) throws {
       let situation = try Situation(version)
@@ -38,7 +24,7 @@ extension RealQEMUs {
       let migration = try situation.migration(handOver)
       try migration.start()
       situation.expect(try finish(migration), .completed(.SWO_GUEST_PAUSED))
-      try expectGuestArrivedStanding(situation)
+      try situation.expectGuestArrivedStanding()
       try situation.expectGuestGoesOn(on: .target)
     }
 
@@ -51,7 +37,7 @@ extension RealQEMUs {
       }
       situation.expect(try migration.run(), .completed(.SWO_GUEST_PAUSED, nextStep: ""))
       situation.expectExit(of: .source, .exited(status: 0))
-      try expectGuestArrivedStanding(situation)
+      try situation.expectGuestArrivedStanding()
       try situation.expectGuestGoesOn(on: .target)
     }
 
@@ -68,7 +54,7 @@ extension RealQEMUs {
       #expect(migration.outcome.guest == .SWO_GUEST_PAUSED)
       try situation.letTransferEnd()
       situation.expect(try finish(migration), .completed(.SWO_GUEST_PAUSED))
-      try expectGuestArrivedStanding(situation)
+      try situation.expectGuestArrivedStanding()
       try situation.expectGuestGoesOn(on: .target)
     }
 
@@ -108,7 +94,7 @@ extension RealQEMUs {
       try migration.pump { $0.outcome.guest == .SWO_GUEST_PAUSED }
       try situation.letTransferEnd()
       situation.expect(try migration.finish(), .completed(.SWO_GUEST_PAUSED))
-      try expectGuestArrivedStanding(situation)
+      try situation.expectGuestArrivedStanding()
       try situation.expectGuestGoesOn(on: .target)
     }
 
@@ -124,7 +110,7 @@ extension RealQEMUs {
       try situation.target.monitor.execute("stop")
       situation.releaseLoad()
       situation.expect(try migration.finish(), .completed(.SWO_GUEST_PAUSED))
-      try expectGuestArrivedStanding(situation)
+      try situation.expectGuestArrivedStanding()
       try situation.expectGuestGoesOn(on: .target)
     }
 
@@ -151,33 +137,26 @@ extension RealQEMUs {
     func panic(version: QEMUVersion) throws {
       let situation = try Situation(version) {
         Situation.busyGuest(&$0)
-        $0.common.hasPanicDevice = true
-        $0.common.arguments = ["-action", "panic=pause"]
+        Situation.panickingGuest(&$0)
       }
       let migration = try situation.migration(.SWO_HAND_OVER_NONE, Situation.slow)
       try situation.startTransfer(migration)
       try situation.letTransferEnd(afterCommand: .panic)
       situation.expect(try migration.finish(), .completed(.SWO_GUEST_PAUSED))
-      try expectGuestArrivedStanding(situation, state: "guest-panicked")
+      try situation.expectGuestArrivedStanding(state: "guest-panicked")
     }
 
     @Test("stopped by an I/O error while RAM travels", arguments: QEMUVersion.allCases)
     func inputOutputError(version: QEMUVersion) throws {
       let situation = try Situation(version) {
         Situation.busyGuest(&$0)
-        $0.common.guest.disks = GuestImage.DiskLoad(sectors: 100)
-        var disk = QEMUPair.DiskOptions()
-        disk.isShared = true
-        disk.sectors = 1 << 16
-        disk.hasFaultyBlock = true
-        disk.errorAction = "stop"
-        $0.disks = [disk]
+        Situation.guestOnFaultyDisk(&$0)
       }
       let migration = try situation.migration(.SWO_HAND_OVER_NONE, Situation.slow)
       try situation.startTransfer(migration)
       try situation.letTransferEnd(afterCommand: .writeFaultySector)
       situation.expect(try migration.finish(), .completed(.SWO_GUEST_PAUSED))
-      try expectGuestArrivedStanding(situation, state: "io-error")
+      try situation.expectGuestArrivedStanding(state: "io-error")
       // The target's way to the same disk has no fault: the write is made again.
       try situation.expectGuestGoesOn(on: .target)
     }

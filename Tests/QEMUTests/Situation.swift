@@ -45,6 +45,25 @@ final class Situation {
     }
   }
 
+  // MARK: - Guests
+
+  /// A guest whose QEMU stands still when it panics.
+  static func panickingGuest(_ options: inout QEMUPair.Options) {
+    options.common.hasPanicDevice = true
+    options.common.arguments = ["-action", "panic=pause"]
+  }
+
+  /// A guest on a shared disk, whose QEMU stands still when the source's way to a certain sector fails.
+  static func guestOnFaultyDisk(_ options: inout QEMUPair.Options) {
+    options.common.guest.disks = GuestImage.DiskLoad(sectors: 100)
+    var disk = QEMUPair.DiskOptions()
+    disk.isShared = true
+    disk.sectors = 1 << 16
+    disk.hasFaultyBlock = true
+    disk.errorAction = "stop"
+    options.disks = [disk]
+  }
+
   // MARK: - Making time
 
   /// A guest that dirties memory faster than a `slow` migration sends it.
@@ -177,6 +196,17 @@ final class Situation {
       try self.pair.ticks.assertSilentOnBothSides()
       try self.pair.ticks.assertNothingLost()
     }
+  }
+
+  /// The guest arrived standing; only its owner's `cont` makes it run, from where it stood.
+  func expectGuestArrivedStanding(
+    state: String = "paused", sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
+    expectGuestStands(sourceLocation: sourceLocation)
+    #expect(try target.monitor.runState() == state, sourceLocation: sourceLocation)
+    #expect(
+      !target.monitor.events.contains { $0.name == "RESUME" }, sourceLocation: sourceLocation)
+    expectNothingLeftOn(sourceLocation: sourceLocation)
   }
 
   /// Resumes the guest on a side by hand: it goes on from where it stood.

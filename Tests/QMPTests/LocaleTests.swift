@@ -19,8 +19,10 @@ import Testing
 
   @Test func numbersAreReadInAnyLocale() throws {
     // Only where the machine has a locale with a decimal comma is there something to go wrong.
-    let names = ["de_DE.UTF-8", "fr_FR.UTF-8", "ru_RU.UTF-8", "C.UTF-8"]
-    let comma = names.lazy.compactMap { newlocale(1 << LC_NUMERIC, $0, nil) }.first
+    var comma: locale_t?
+    for name in ["de_DE.UTF-8", "fr_FR.UTF-8", "ru_RU.UTF-8", "C.UTF-8"] where comma == nil {
+      comma = newlocale(1 << LC_NUMERIC, name, nil)
+    }
     let before = uselocale(comma)
     defer {
       _ = uselocale(before)

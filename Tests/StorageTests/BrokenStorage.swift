@@ -59,7 +59,9 @@ struct BrokenStorage {
       case .cut: relay.cut()
       case .stall: relay.setStalled(true)
       case .slow: relay.setRoundTripTime(.milliseconds(40))
-      case .targetKilled: pair.target.kill()
+      case .targetKilled:
+        pair.target.kill()
+        _ = pair.target.waitForExit()
       }
       try migration.answerHandOver(situation.fault == .targetKilled ? 2 : 1)
     }

@@ -165,6 +165,8 @@ static const struct {
   CONSTANT(HAND_OVER_BEFORE_RESUME), CONSTANT(HAND_OVER_AFTER_RESUME), CONSTANT(HAND_OVER_NONE),
   CONSTANT(HAND_OVER_EXTERNAL), CONSTANT(HAND_OVER_DONE), CONSTANT(HAND_OVER_FAILED),
   CONSTANT(HAND_OVER_UNKNOWN), CONSTANT(SOURCE_QUIT), CONSTANT(SOURCE_KEEP),
+  CONSTANT(SYNC_FAIL), CONSTANT(SYNC_WAIT), CONSTANT(SYNC_THROTTLE),
+  CONSTANT(MONITOR_EXCLUSIVE), CONSTANT(MONITOR_SHARED),
   CONSTANT(EVENT_PHASE), CONSTANT(EVENT_PROGRESS), CONSTANT(EVENT_HAND_OVER_WANTED),
   CONSTANT(EVENT_WARNING), CONSTANT(EVENT_LOG), CONSTANT(EVENT_FINISHED),
   CONSTANT(EVENT_QMP_READY), CONSTANT(EVENT_QMP_REPLY), CONSTANT(EVENT_QMP_EVENT),
@@ -288,6 +290,12 @@ swo_migration_set_hand_over(migration, mode)
     int mode
 
 int
+swo_migration_set_monitor_sharing(migration, side, sharing)
+    swo_migration *migration
+    int side
+    int sharing
+
+int
 swo_migration_set_source_end(migration, source_end)
     swo_migration *migration
     int source_end
@@ -341,6 +349,11 @@ int
 swo_migration_set_sync_deadline(migration, milliseconds)
     swo_migration *migration
     uint64_t milliseconds
+
+int
+swo_migration_set_sync_policy(migration, policy)
+    swo_migration *migration
+    int policy
 
 int
 swo_migration_set_storage_limits(migration, yank_ms, drain_ms)

@@ -60,6 +60,7 @@ extension ParameterSetting: ExpressibleByArgument {
 }
 
 extension HandOverMode: ExpressibleByArgument {}
+extension SyncPolicy: ExpressibleByArgument {}
 extension SourceEnd: ExpressibleByArgument {}
 
 /// Splits `name=value` at the first equals sign; both have at least one character.

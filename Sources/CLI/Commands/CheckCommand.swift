@@ -9,9 +9,12 @@ struct CheckCommand: ParsableCommand {
       Connects to both monitors and asks everything that 'migrate' asks first: whether the guest's \
       run state allows it, whether something blocks it or another migration is under way, whether the \
       target waits for a migration, whether machine type and memory size agree, whether both know the \
-      capabilities. It prints what it finds and changes nothing.
+      capabilities. It prints what it finds and changes nothing. With a target \
+      on another host it tells each step of the way there.
 
       \(HelpText.addresses)
+
+      \(HelpText.ssh)
 
       \(HelpText.disks)
 
@@ -41,6 +44,6 @@ struct CheckCommand: ParsableCommand {
       ? JSONNarrator()
       : FindingsNarrator(
         style: Style(of: 2), resultStyle: Style(of: 1), isQuiet: report.quiet,
-        isVerbose: report.verbose)
+        isVerbose: report.verbose || arguments.target.hasPrefix("ssh:"))
   }
 }

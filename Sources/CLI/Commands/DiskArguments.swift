@@ -31,9 +31,15 @@ struct DiskArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Give up if the disks are not in sync after this time: 90s, 15m, 2h. (default: never)",
+      "How long the disks may take to get in sync: 90s, 15m, 2h. (default: no limit)",
       valueName: "time"))
   var syncDeadline: TimeSpan?
+
+  @Option(
+    help: ArgumentHelp(
+      "What to do then: fail, wait, or throttle: each write of the guest waits until the target has it.",
+      valueName: "policy"))
+  var syncPolicy = SyncPolicy.fail
 
   @Option(
     help: ArgumentHelp(
@@ -62,11 +68,15 @@ struct DiskArguments: ParsableArguments {
       throw ValidationError("a disk is named once, by --disk or by --take-over.")
     }
     let needing: [(name: String, isGiven: Bool)] = [
-      ("--sync-deadline", syncDeadline != nil), ("--yank-after", yankAfter != nil),
+      ("--sync-deadline", syncDeadline != nil), ("--sync-policy", syncPolicy != .fail),
+      ("--yank-after", yankAfter != nil),
       ("--drain-limit", drainLimit != nil), ("--no-fast-order", noFastOrder),
     ]
     for option in needing where option.isGiven && devices.isEmpty {
       throw ValidationError("\(option.name) needs --disk or --take-over.")
+    }
+    if syncPolicy != .fail, syncDeadline == nil {
+      throw ValidationError("--sync-policy needs --sync-deadline.")
     }
     let limits = MigrationPlan.Storage.limitMilliseconds
     for (name, limit) in [("--yank-after", yankAfter), ("--drain-limit", drainLimit)] {
@@ -89,6 +99,7 @@ struct DiskArguments: ParsableArguments {
     }
     storage.takenOver = takeOver
     storage.syncDeadlineMilliseconds = syncDeadline?.milliseconds
+    storage.syncPolicy = syncPolicy
     if let yankAfter { storage.yankMilliseconds = UInt32(clamping: yankAfter.milliseconds) }
     if let drainLimit { storage.drainMilliseconds = UInt32(clamping: drainLimit.milliseconds) }
     storage.allowsFastOrder = !noFastOrder

@@ -162,6 +162,8 @@ extension MigrateCommand {
 
     \(HelpText.addresses)
 
+    \(HelpText.ssh)
+
     \(HelpText.disks)
 
     OWNERSHIP
@@ -208,6 +210,8 @@ extension MigrateCommand {
       switchover migrate --source /run/vm.qmp --target tcp:10.0.0.2:4440 \\
           --uri tcp:10.0.0.2:4444 --disk drive0 --disk drive1,bandwidth=100M \\
           --nbd tcp:10.0.0.2:4445 --source-oob /run/vm-oob.qmp
+      switchover migrate --source /run/vm.qmp --target ssh://root@node2/run/vm.qmp \\
+          --uri unix:/run/vm.migrate --disk drive0 --nbd unix:/run/vm.nbd
       switchover migrate --source /run/vm.qmp --target /run/new.qmp \\
           --uri unix:/run/vm.migrate --capability xbzrle=on --json
 

@@ -30,6 +30,11 @@ struct MigrationArguments: ParsableArguments {
       "A second monitor of the source, for out-of-band commands only.", valueName: "address"))
   var sourceOutOfBand: String?
 
+  @Flag(
+    help: "Other programs use the source's monitor too: let them in as long as the guest allows it."
+  )
+  var sourceShared = false
+
   @Option(help: ArgumentHelp("What to call the guest in texts.", valueName: "name"))
   var name: String?
 
@@ -48,6 +53,7 @@ struct MigrationArguments: ParsableArguments {
   var parameter: [ParameterSetting] = []
 
   @OptionGroup var disks: DiskArguments
+  @OptionGroup var ssh: SSHArguments
 
   func validate() throws {
     if disks.yankAfter != nil, sourceOutOfBand == nil {
@@ -60,9 +66,11 @@ struct MigrationArguments: ParsableArguments {
     var plan = MigrationPlan(
       name: name, source: source, target: target, outOfBandMonitor: sourceOutOfBand, uri: uri,
       incomingURI: incomingUri)
+    plan.sourceMonitorIsShared = sourceShared
     plan.tuning.capabilities = capability
     plan.tuning.parameters = parameter
     plan.storage = disks.storage
+    plan.ssh = ssh.plan
     return plan
   }
 }
@@ -135,8 +143,21 @@ enum HelpText {
       unix:/path or /path   a unix socket ('-qmp unix:/path,server=on,wait=off')
       tcp:host:port         a TCP socket
       fd:N                  a connected descriptor that this program inherited
+      ssh://[user@]host[:port]/path
+                            a unix socket of another host, as ssh reaches it
     A monitor serves one client at a time: while another program holds one of \
     them, this one says so and ends.
+    """
+
+  static let ssh = """
+    ANOTHER HOST
+    With a target of ssh://host/path the sockets of --uri unix:PATH and --nbd \
+    unix:PATH are that host's as well, and are reached by the same logins: \
+    nothing has to be installed there but sshd. libssh2 carries the monitor, the \
+    ssh program memory and disks, and each the other's part where it must; \
+    --verbose tells. Both follow ssh's own configuration (known hosts, keys, \
+    ports, aliases), --ssh-option and --ssh-command. A host key that is unknown \
+    or has changed is an error, and nobody is asked for a passphrase.
     """
 
   static let disks = """

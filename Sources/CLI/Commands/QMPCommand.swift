@@ -53,6 +53,8 @@ struct QMPCommand: ParsableCommand {
       valueName: "time"))
   var timeout = TimeSpan(milliseconds: 10_000)
 
+  @OptionGroup var ssh: SSHArguments
+
   func validate() throws {
     _ = try commands()
     guard (1...600_000).contains(timeout.milliseconds) else {
@@ -65,7 +67,7 @@ struct QMPCommand: ParsableCommand {
     let signals = events ? try SignalPipe() : nil
     let commands = try commands()
     do {
-      let loop = try Loop()
+      let loop = try Loop(ssh: ssh.plan)
       let client = try MonitorClient(
         address, timeoutMilliseconds: Int32(clamping: timeout.milliseconds), in: loop)
       for command in commands { try execute(command, client) }

@@ -67,6 +67,7 @@ struct RecoverCommand: ParsableCommand {
   @Option(help: ArgumentHelp("The folder of --all.", valueName: "folder"))
   var directory: String = JournalPlace.folder
 
+  @OptionGroup var ssh: SSHArguments
   @OptionGroup var report: ReportArguments
 
   func validate() throws {
@@ -98,7 +99,7 @@ struct RecoverCommand: ParsableCommand {
       journal: journal.map(JournalPlace.absolute), source: source, target: target,
       outOfBandMonitor: sourceOutOfBand, fenced: fenced, ownership: ownership,
       guestRan: guestRan.map { $0 == .yes }, targetNeverRan: targetNeverRan, isDryRun: dryRun,
-      settleMilliseconds: settle.milliseconds)
+      settleMilliseconds: settle.milliseconds, ssh: ssh.plan)
   }
 
   // MARK: - Lists

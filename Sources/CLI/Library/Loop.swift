@@ -1,4 +1,5 @@
 import CSwitchover
+import Glibc
 
 /// The library's loop: what belongs to it, its descriptor, its events.
 final class Loop {
@@ -18,15 +19,26 @@ final class Loop {
 
   let handle: OpaquePointer
 
-  init() throws {
+  /// - Parameter ssh: how ssh addresses are reached.
+  init(ssh: SSHPlan = SSHPlan()) throws {
     var loop: OpaquePointer?
     try LibraryError.check(swo_loop_new(&loop))
     guard let loop else { throw LibraryError(code: swo_code.SWO_E_INTERNAL.rawValue, text: "") }
     handle = loop
+    try apply(ssh)
   }
 
   deinit {
     swo_loop_free(handle)
+  }
+
+  private func apply(_ ssh: SSHPlan) throws {
+    let words = ssh.command.map { strdup($0) }
+    defer { for word in words { free(word) } }
+    var list = words.map { UnsafePointer($0) }
+    list.append(nil)
+    try LibraryError.check(
+      swo_loop_set_ssh(handle, ssh.carrier.libraryValue.number, list, ssh.loginMilliseconds))
   }
 
   /// Readable exactly while there is something to dispatch or an event to take.

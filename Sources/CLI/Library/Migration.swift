@@ -104,6 +104,11 @@ extension Migration {
     for (side, address) in sides {
       try LibraryError.check(swo_migration_set_monitor(handle, side.number, address))
     }
+    if plan.sourceMonitorIsShared {
+      try LibraryError.check(
+        swo_migration_set_monitor_sharing(
+          handle, swo_side.SWO_SIDE_SOURCE.number, swo_monitor_sharing.SWO_MONITOR_SHARED.number))
+    }
     if let address = plan.outOfBandMonitor {
       try LibraryError.check(swo_migration_set_oob_monitor(handle, address))
     }
@@ -170,6 +175,8 @@ extension Migration {
     if let deadline = storage.syncDeadlineMilliseconds {
       try LibraryError.check(swo_migration_set_sync_deadline(handle, deadline))
     }
+    try LibraryError.check(
+      swo_migration_set_sync_policy(handle, storage.syncPolicy.libraryValue.number))
     try LibraryError.check(
       swo_migration_set_storage_limits(
         handle, storage.yankMilliseconds, storage.drainMilliseconds))

@@ -41,7 +41,7 @@ final class MigrationDriver {
     self.narrator = narrator
     self.watches = watches
     do {
-      loop = try Loop()
+      loop = try Loop(ssh: plan.ssh)
       migration = try Migration(plan, in: loop)
     } catch let error as LibraryError {
       throw CommandFailure(local: error.text)

@@ -30,6 +30,7 @@ struct MigrationPlan: Equatable {
     var listenAddress: String?
     /// nil: the mirrors may take as long as they like.
     var syncDeadlineMilliseconds: UInt64?
+    var syncPolicy = SyncPolicy.fail
     var yankMilliseconds: UInt32 = 2000
     var drainMilliseconds: UInt32 = 5000
     var allowsFastOrder = true
@@ -45,12 +46,15 @@ struct MigrationPlan: Equatable {
   var outOfBandMonitor: String?
   var uri: String
   var incomingURI: String?
+  /// Other programs use the source's monitor too.
+  var sourceMonitorIsShared = false
   var handOver = HandOverMode.none
   /// The shell command that moves ownership, where the mode has one.
   var handOverCommand: String?
   var sourceEnd = SourceEnd.quit
   var tuning = Tuning()
   var storage = Storage()
+  var ssh = SSHPlan()
   /// The absolute path of the journal; nil: none.
   var journal: String?
 }
@@ -91,6 +95,21 @@ enum HandOverMode: String, CaseIterable {
     case .beforeResume: .SWO_HAND_OVER_BEFORE_RESUME
     case .afterResume: .SWO_HAND_OVER_AFTER_RESUME
     case .external: .SWO_HAND_OVER_EXTERNAL
+    }
+  }
+}
+
+/// What to do about disks that are not in sync at their deadline.
+enum SyncPolicy: String, CaseIterable {
+  case fail
+  case wait
+  case throttle
+
+  var libraryValue: swo_sync_policy {
+    switch self {
+    case .fail: .SWO_SYNC_FAIL
+    case .wait: .SWO_SYNC_WAIT
+    case .throttle: .SWO_SYNC_THROTTLE
     }
   }
 }

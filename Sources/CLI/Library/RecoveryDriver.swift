@@ -18,7 +18,7 @@ final class RecoveryDriver {
     self.signals = signals
     self.tell = tell
     do {
-      loop = try Loop()
+      loop = try Loop(ssh: plan.ssh)
       recovery = try Recovery(plan, in: loop)
     } catch let error as LibraryError {
       throw CommandFailure(local: error.text)

@@ -37,6 +37,7 @@ struct RecoveryPlan: Equatable {
   var targetNeverRan = false
   var isDryRun = false
   var settleMilliseconds: UInt64?
+  var ssh = SSHPlan()
 
   /// The same as words of a command line, dry or not.
   var commandLine: String {
@@ -49,6 +50,7 @@ struct RecoveryPlan: Equatable {
     if let ownership { words += ["--ownership", ownership.rawValue] }
     if let guestRan { words += ["--guest-ran", guestRan ? "yes" : "no"] }
     if targetNeverRan { words.append("--target-never-ran") }
+    words += ssh.words
     return words.joined(separator: " ")
   }
 }

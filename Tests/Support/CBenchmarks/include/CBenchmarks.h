@@ -2,6 +2,7 @@
 #ifndef CBENCHMARKS_H
 #define CBENCHMARKS_H
 
+#include <pthread.h>
 #include <stddef.h>
 
 /* Answers each byte that arrives on input with one on output, until input ends. */
@@ -9,6 +10,13 @@ void bench_echo(int input, int output);
 
 /* Waits for one of two descriptors to be readable; returns that descriptor. */
 int bench_wait(int first, int second);
+
+/* How often memory has been asked for. The program's own malloc and its relatives count, and pass the
+ * call on. */
+unsigned long bench_allocations(void);
+
+/* Nanoseconds of processor that a thread has used. */
+long long bench_thread_nanoseconds(pthread_t thread);
 
 /* Bytes of heap in use. */
 size_t bench_heap_bytes(void);

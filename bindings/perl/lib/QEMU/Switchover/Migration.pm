@@ -32,6 +32,11 @@ C<source_end> (that not with an external hand-over).
 
 The addresses of both monitors: C</path>, C<unix:/path>, C<tcp:host:port> or C<fd:NUMBER>.
 
+=item source_sharing
+
+C<shared> where other programs use the source's monitor too: they are let in as long as the guest allows
+it. C<exclusive> (default) keeps it from the start to the end.
+
 =item oob
 
 A second monitor of the source, for out-of-band commands: it breaks a disk connection that stalls
@@ -85,6 +90,11 @@ and optionally C<write_blocking> (true where it was started so) and C<node> (the
 How long mirrors may take to get in sync, and memory from C<migrate> to the switchover; 0 (default)
 is no limit.
 
+=item sync_policy
+
+What to do when mirrors are not in sync by then: C<fail> (default), C<wait>, or C<throttle>, with which
+each write of the guest waits until the target has it.
+
 =item yank_ms, drain_ms
 
 How long the guest may stand before a stalled disk connection is broken (default 2000), and mirrors
@@ -128,7 +138,8 @@ my @PAIRED_OPTIONS = (
 );
 
 my @OTHER_OPTIONS = qw(source target hand_over source_end downtime_limit_ms
-    highest_downtime_limit_ms capabilities parameters nbd nbd_listen disks fast_order);
+    highest_downtime_limit_ms capabilities parameters nbd nbd_listen disks fast_order
+    sync_policy source_sharing);
 my $HIGHEST_DOWNTIME_LIMIT_MS = 2_000_000;
 
 my @NUMBERS = qw(ram_total_bytes ram_transferred_bytes ram_remaining_bytes rate_bytes_per_second pass
@@ -180,6 +191,15 @@ sub _apply {
     if (defined $options->{source_end}) {
         $set->(\&QEMU::Switchover::C::migration_set_source_end, QEMU::Switchover::_number(
             'source_end', $options->{source_end}, 'SOURCE', qw(quit keep)));
+    }
+    if (defined $options->{sync_policy}) {
+        $set->(\&QEMU::Switchover::C::migration_set_sync_policy, QEMU::Switchover::_number(
+            'sync_policy', $options->{sync_policy}, 'SYNC', qw(fail wait throttle)));
+    }
+    if (defined $options->{source_sharing}) {
+        $set->(\&QEMU::Switchover::C::migration_set_monitor_sharing, _side('source'),
+            QEMU::Switchover::_number('source_sharing', $options->{source_sharing}, 'MONITOR',
+                qw(exclusive shared)));
     }
     if (defined(my $limit = $options->{downtime_limit_ms})) {
         my $highest = $options->{highest_downtime_limit_ms} // $HIGHEST_DOWNTIME_LIMIT_MS;

@@ -132,6 +132,7 @@ sub _start {
         uri => $uri,
         hand_over => $hand_over eq 'after-resume' ? 'before-resume' : 'external',
         source_end => 'keep',
+        source_sharing => 'shared',
         bandwidth => $parameters->{'max-bandwidth'} // 0,
         downtime_limit_ms => $parameters->{'downtime-limit'} // 300,
         # The stack has a ramp of its own.
