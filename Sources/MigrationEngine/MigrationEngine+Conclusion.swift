@@ -205,6 +205,6 @@ extension MigrationEngine {
     guard targetDisarmed || migrateSent else { return "" }
     let exports = mirrors.exportsOnTarget.map { "'\($0)'" }.joined(separator: ", ")
     let leftover = exports.isEmpty ? "" : " (it has the exports \(exports))"
-    return "end the target's QEMU\(leftover) before trying again"
+    return "end the target's QEMU before trying again\(leftover)"
   }
 }
