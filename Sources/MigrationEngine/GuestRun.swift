@@ -37,6 +37,14 @@ struct GuestRun: Sendable {
     }
   }
 
+  /// A STOP, or the time in which nobody could hear one, is still to be explained by `query-status`.
+  var isInQuestion: Bool { stopUnexplained || mayHaveMissedStop && verdict == .ran }
+
+  /// Nobody will explain it any more.
+  mutating func leaveOpen() {
+    if isInQuestion { verdict = .unsettled }
+  }
+
   /// STOP on the source while the migration is on its way; answers whether to ask for its reason.
   mutating func stopped() -> Bool {
     guard verdict == .ran else { return false }

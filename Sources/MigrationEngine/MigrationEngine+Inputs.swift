@@ -83,8 +83,8 @@ extension MigrationEngine {
     // The preflight asks by itself.
     guard phase != .connecting, phase != .preflight else { return }
     // Events were lost while nobody was attached: ask for the level of everything once.
-    if migrateSent { poll(.queryMigrate, side, &effects) }
     poll(.queryStatus, side, &effects)
+    if migrateSent { poll(.queryMigrate, side, &effects) }
     if side == .source, !mirrors.isEmpty { poll(.queryBlockJobs, side, &effects) }
     if side == .source { payDowntimeLimit(&effects) }
   }

@@ -166,9 +166,13 @@ extension MigrationEngine {
 
   /// Whether it is known, or cannot be learnt any more, if the guest ran (I8).
   private mutating func guestRunIsExplained(_ effects: inout [EngineEffect]) -> Bool {
-    guard guestRun.stopUnexplained, !source.isProvenDead, !source.isOutOfReach else { return true }
+    // What a source that died had to say was heard to its end.
+    guard guestRun.isInQuestion, !source.isProvenDead else { return true }
     if !alarms.isSet(.step) { alarms.set(.step, now + Self.explanationLimit) }
-    if alarms.takeDue(.step, at: now) { return true }
+    if source.isOutOfReach || alarms.takeDue(.step, at: now) {
+      guestRun.leaveOpen()
+      return true
+    }
     reconcile([.source], &effects)
     return false
   }

@@ -34,6 +34,37 @@ struct LostWordScenarios {
     #expect(it.sent(.migrateContinue, to: .source) == 1)
   }
 
+  /// I8: nobody heard whether the guest was paused meanwhile, whichever answer comes first.
+  @Test func aPauseThatNobodyCouldHearIsAskedForBeforeTheGrant() {
+    var it = Scenario.transferring(.none)
+    it.lose(.source)
+    it.sourceState = .postmigrate
+    it.feed(.monitorReady(.source, it.release))
+    it.report(.source, .completed)
+    #expect(it.sent(.cont, to: .target) == 0)
+    it.settle()
+    #expect(it.sent(.cont, to: .target) == 0)
+    it.event(.target, .migration(.completed))
+    it.settle()
+    it.pass(.seconds(1))
+    it.settle(except: Command.ofRecovery)
+    #expect(it.sent(.cont, to: .target) == 0)
+    #expect(it.sent(.cont, to: .source) == 0)
+  }
+
+  @Test func aPauseThatNobodyExplainsIsNoReasonForAGrant() {
+    var it = Scenario.transferring(.none)
+    it.lose(.source)
+    it.feed(.monitorReady(.source, it.release))
+    it.report(.source, .completed)
+    it.reply(.source, .queryStatus, .lost)
+    for _ in 0..<30 {
+      it.pass(.seconds(1))
+      it.event(.target, .migration(.completed))
+    }
+    #expect(it.sent(.cont, to: .target) == 0)
+  }
+
   @Test func aContinueThatIsNotAnsweredInTimeIsSaidAgain() {
     var it = continued()
     it.reply(.source, .migrateContinue, .lost)
