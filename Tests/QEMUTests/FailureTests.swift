@@ -194,8 +194,10 @@ extension RealQEMUs {
       let outcome = try migration.run()
       #expect(migration.handOversWanted == 0)
       if handOver == .SWO_HAND_OVER_NONE, outcome.failure?.code == .SWO_FAILURE_TARGET_GONE {
-        // The source had sent all that it had.
-        situation.expect(outcome, .failed(.targetEnded))
+        // The source had sent all that it had. The target says that it failed, and ends then: the source
+        // goes on at the first word.
+        situation.expect(
+          outcome, .failed(.targetEnded), .failed(.targetEnded, nextStep: Outcome.endTarget))
       } else {
         situation.expectTargetLost(outcome)
       }
