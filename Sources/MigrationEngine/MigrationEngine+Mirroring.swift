@@ -422,7 +422,7 @@ extension MigrationEngine {
   /// At most one look at the jobs each 50 ms while they end.
   private mutating func mirrorPollIsDue() -> Bool {
     if let last = lastMirrorPoll, now < last + .milliseconds(50) {
-      alarms.setEarlier(.poll, last + .milliseconds(50))
+      alarms.setEarlier(.poll, last + .milliseconds(50), at: now)
       return false
     }
     lastMirrorPoll = now

@@ -261,8 +261,13 @@ struct Alarms: Sendable {
 
   mutating func set(_ kind: Kind, _ instant: MonotonicInstant) { instants[kind.rawValue] = instant }
 
-  mutating func setEarlier(_ kind: Kind, _ instant: MonotonicInstant) {
-    instants[kind.rawValue] = min(instants[kind.rawValue] ?? instant, instant)
+  /// Not later than `instant`. One that was due already and that nobody took is replaced: it wakes
+  /// nobody any more.
+  mutating func setEarlier(
+    _ kind: Kind, _ instant: MonotonicInstant, at now: MonotonicInstant
+  ) {
+    let present = instants[kind.rawValue].flatMap { $0 > now ? $0 : nil }
+    instants[kind.rawValue] = min(present ?? instant, instant)
   }
 
   mutating func clear(_ kind: Kind) { instants[kind.rawValue] = nil }

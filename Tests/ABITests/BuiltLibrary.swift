@@ -40,4 +40,11 @@ enum BuiltLibrary {
     try compiler.expectSuccess()
     return result
   }
+
+  /// The library without what debuggers read, in this directory: valgrind gives up at parts of that.
+  static func withoutDebugInformation(in directory: TemporaryDirectory) throws -> String {
+    let result = directory.file("libswitchover.so.0")
+    try Command(["objcopy", "--strip-debug", try path, result], in: directory).expectSuccess()
+    return result
+  }
 }

@@ -16,6 +16,7 @@ struct MemoryTests {
       }
     let program = try BuiltLibrary.compile(
       name, of: BuiltLibrary.examples, in: pair.directory)
+    let library = try BuiltLibrary.withoutDebugInformation(in: pair.directory)
     // What is undefined is not judged: Swift keeps an enumeration's case and one bit of its payload
     // in the same byte, and valgrind takes a comparison of the byte for one of the bit.
     let command = try Command(
@@ -23,7 +24,10 @@ struct MemoryTests {
         "valgrind", "--quiet", "--undef-value-errors=no", "--leak-check=full",
         "--show-leak-kinds=definite,indirect",
         "--errors-for-leak-kinds=definite,indirect", "--error-exitcode=99", program,
-      ] + arguments, in: pair.directory)
+      ] + arguments,
+      environment: [
+        "LD_LIBRARY_PATH": URL(filePath: library).deletingLastPathComponent().path
+      ], in: pair.directory)
     #expect(try command.status() == 0, "\(command.output)\(command.errors)")
   }
 

@@ -44,6 +44,35 @@ struct SwitchoverScenarios {
     #expect(it.open.contains { $0.side == .target })
   }
 
+  @Test func writesThatAreOnTheirWayAreWaitedForBeforeMemoryTravels() {
+    func job(_ offset: UInt64) -> BlockJobReport {
+      BlockJobReport(
+        id: MirrorNames.job(0), isReady: true, length: 64, offset: offset, status: "ready")
+    }
+    var it = Scenario(.none, disks: 1)
+    it.feed(.startRequested)
+    it.feed(.monitorReady(.source, it.release))
+    it.feed(.monitorReady(.target, it.release))
+    it.settle()
+    it.jobs = [job(32)]
+    it.pass(.seconds(1))
+    it.settle()
+    for _ in 0..<5 {
+      #expect(it.engine.phase == .mirroring)
+      it.pass(.milliseconds(50))
+      // The reply takes its time: the next look is due when it comes.
+      it.now = it.now + .milliseconds(20)
+      it.settle()
+    }
+    it.jobs = [job(64)]
+    for _ in 0..<3 where it.engine.phase == .mirroring {
+      guard let next = it.engine.nextDeadline else { break }
+      it.pass(next - it.now)
+      it.settle()
+    }
+    #expect(it.engine.phase == .transferring)
+  }
+
   @Test func aCompletedThatOvertakesTheRunStateWaitsForIt() {
     var it = Scenario.transferring(.none)
     it.event(.source, .stop)

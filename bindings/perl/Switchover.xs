@@ -167,6 +167,7 @@ static const struct {
   CONSTANT(HAND_OVER_UNKNOWN), CONSTANT(SOURCE_QUIT), CONSTANT(SOURCE_KEEP),
   CONSTANT(SYNC_FAIL), CONSTANT(SYNC_WAIT), CONSTANT(SYNC_THROTTLE),
   CONSTANT(MONITOR_EXCLUSIVE), CONSTANT(MONITOR_SHARED),
+  CONSTANT(SSH_AUTO), CONSTANT(SSH_LIBSSH2), CONSTANT(SSH_SYSTEM),
   CONSTANT(EVENT_PHASE), CONSTANT(EVENT_PROGRESS), CONSTANT(EVENT_HAND_OVER_WANTED),
   CONSTANT(EVENT_WARNING), CONSTANT(EVENT_LOG), CONSTANT(EVENT_FINISHED),
   CONSTANT(EVENT_QMP_READY), CONSTANT(EVENT_QMP_REPLY), CONSTANT(EVENT_QMP_EVENT),
@@ -222,6 +223,33 @@ loop_new()
 int
 swo_loop_fd(loop)
     swo_loop *loop
+
+# The words of the command as an array, or undef for the library's own.
+int
+loop_set_ssh(loop, carrier, command, login_ms)
+    swo_loop *loop
+    int carrier
+    SV *command
+    uint32_t login_ms
+  CODE:
+    const char **words = NULL;
+    if (SvOK(command)) {
+      if (!SvROK(command) || SvTYPE(SvRV(command)) != SVt_PVAV) croak("command is no array");
+      AV *array = (AV *)SvRV(command);
+      SSize_t count = av_len(array) + 1;
+      /* One word more than the library takes is enough for it to refuse them. */
+      if (count > 256) count = 256;
+      Newx(words, count + 1, const char *);
+      SAVEFREEPV(words);
+      for (SSize_t i = 0; i < count; i++) {
+        SV **word = av_fetch(array, i, 0);
+        words[i] = text_of(aTHX_ word ? *word : &PL_sv_undef, "a word of command");
+      }
+      words[count] = NULL;
+    }
+    RETVAL = swo_loop_set_ssh(loop, carrier, words, login_ms);
+  OUTPUT:
+    RETVAL
 
 # Waits until an event waits, or for the time. The number of events, or a code.
 int

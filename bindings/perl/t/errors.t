@@ -51,6 +51,14 @@ croaks('a disk without a name', qr/device is undefined/,
     sub { $loop->migration(%good, disks => [{ export => 'd' }]) });
 croaks('an option of the other kind of disk', qr/there is no option 'export'/,
     sub { $loop->migration(%good, disks => [{ device => 'd', job => 'j', export => 'd' }]) });
+croaks('an ssh command that is no list', qr/command is no array/,
+    sub { $loop->set_ssh(command => 'ssh') });
+croaks('a carrier that there is not', qr/carrier must be one of auto, libssh2, system/,
+    sub { $loop->set_ssh(carrier => 'pigeon') });
+fails('an ssh command without a word', 'invalid', sub { $loop->set_ssh(command => []) });
+fails('an ssh command of too many words', 'limit', sub { $loop->set_ssh(command => [('ssh') x 1000]) });
+ok(eval { $loop->set_ssh(command => ['ssh', '-o', 'HostKeyAlias=n'], carrier => 'system'); 1 },
+    'how ssh addresses are reached can be set') or diag($@);
 croaks('arguments that are no hash', qr/must be a hash/,
     sub { $loop->qmp('/nowhere/a')->submit('stop', []) });
 croaks('a handle of the wrong type', qr/this is no QEMU::Switchover::C::Migration/,

@@ -144,6 +144,27 @@ sub new {
     return bless { handle => $handle, queue => [], members => {} }, $class;
 }
 
+=head2 set_ssh
+
+    $loop->set_ssh(carrier => 'auto', command => ['ssh', '-F', $file], login_ms => 10_000);
+
+Sets how addresses C<ssh://[user@]host[:port]/path> are reached by what is started in this loop from
+then on; each option may be left out. C<carrier> is C<auto> (libssh2 carries the monitor where it can
+log in, the system's ssh memory and disks, and each the other's part), C<libssh2> or C<system>.
+C<command> is the ssh command, program and options, at most 128 words; both carriers follow what ssh's
+configuration says under it. C<login_ms>, 100 to 600000, bounds each step of a login.
+
+=cut
+
+sub set_ssh {
+    my ($self, %options) = @_;
+    _check_options(\%options, qw(carrier command login_ms));
+    my $carrier = _number('carrier', $options{carrier} // 'auto', 'SSH', qw(auto libssh2 system));
+    _checked(QEMU::Switchover::C::loop_set_ssh(
+        $self->{handle}, $carrier, $options{command}, $options{login_ms} // 0));
+    return;
+}
+
 =head2 migration
 
     my $migration = $loop->migration(%options);
