@@ -163,7 +163,10 @@ group = Tests/Support/run-group $(1) $(BUDGET_$(1))
 
 # `unit` is whatever no other part runs, so that no test is forgotten.
 TIDY_TESTS := TidyTests
-QEMU_TESTS := QEMUHarnessTests|QEMUTests|SimulationQEMUTests|StorageTests|CLIRunTests
+# Two parts of about the same length, side by side: these tests wait more than they work.
+QEMU_TESTS_HERE := QEMUTests
+QEMU_TESTS_BESIDE := QEMUHarnessTests|SimulationQEMUTests|StorageTests|CLIRunTests
+QEMU_TESTS := $(QEMU_TESTS_HERE)|$(QEMU_TESTS_BESIDE)
 C_TESTS := ABITests
 SIM_TESTS := SimulationTests
 OTHER_THAN_UNIT := $(TIDY_TESTS)|$(SIM_TESTS)|$(QEMU_TESTS)|$(C_TESTS)
@@ -207,7 +210,8 @@ sim: build-tests ## Simulated worlds with faults
 
 .PHONY: qemu
 qemu: build-tests ## Pairs of real QEMUs
-	@$(call group,qemu) swift $(swift_test) $(call only,$(QEMU_TESTS))
+	@$(call group,qemu) swift $(swift_test) --ignore-lock $(call only,$(QEMU_TESTS_HERE)) \
+	  ++ $(swift_test) --ignore-lock $(call only,$(QEMU_TESTS_BESIDE))
 
 .PHONY: c
 c: build build-tests ## C programs and the built library, as others meet it
