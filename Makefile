@@ -163,10 +163,9 @@ group = Tests/Support/run-group $(1) $(BUDGET_$(1))
 
 # `unit` is whatever no other part runs, so that no test is forgotten.
 TIDY_TESTS := TidyTests
-# Two parts of about the same length, side by side: these tests wait more than they work.
-QEMU_TESTS_HERE := QEMUTests
-QEMU_TESTS_BESIDE := QEMUHarnessTests|SimulationQEMUTests|StorageTests|CLIRunTests
-QEMU_TESTS := $(QEMU_TESTS_HERE)|$(QEMU_TESTS_BESIDE)
+QEMU_TESTS := QEMUHarnessTests|QEMUTests|SimulationQEMUTests|StorageTests|CLIRunTests
+# Those of QEMUTests that run beside the rest of it, with the other targets.
+TUNNEL_TESTS := QEMUTests\.RealQEMUs/Tunnel
 C_TESTS := ABITests
 SIM_TESTS := SimulationTests
 OTHER_THAN_UNIT := $(TIDY_TESTS)|$(SIM_TESTS)|$(QEMU_TESTS)|$(C_TESTS)
@@ -208,10 +207,13 @@ unit: build-tests ## Every module by itself
 sim: build-tests ## Simulated worlds with faults
 	@$(call group,sim) swift $(swift_test) $(call only,$(SIM_TESTS))
 
+# In two halves of about the same length, side by side: these tests wait more than they work.
 .PHONY: qemu
 qemu: build-tests ## Pairs of real QEMUs
-	@$(call group,qemu) swift $(swift_test) --ignore-lock $(call only,$(QEMU_TESTS_HERE)) \
-	  ++ $(swift_test) --ignore-lock $(call only,$(QEMU_TESTS_BESIDE))
+	@$(call group,qemu) swift \
+	  $(swift_test) --ignore-lock $(call only,QEMUTests) --skip '^$(TUNNEL_TESTS)' ++ \
+	  $(swift_test) --ignore-lock --filter \
+	    '^(($(subst |QEMUTests,,$(QEMU_TESTS)))\.|$(TUNNEL_TESTS)).*$(SWO_TEST_FILTER)'
 
 .PHONY: c
 c: build build-tests ## C programs and the built library, as others meet it

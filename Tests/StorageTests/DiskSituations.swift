@@ -96,7 +96,9 @@ struct DiskSituations {
   static func expectRefusal(
     _ pair: QEMUPair, _ outcome: DiskMigration.Outcome, _ failure: String, _ words: String
   ) throws {
-    #expect(outcome.end == 3 && outcome.owner == 1 && outcome.guest == 1, "\(outcome.summary)")
+    #expect(
+      outcome.end == 3 && outcome.owner == 1 && outcome.guest == 1,
+      "\(outcome.summary) \(String(describing: pair.source.exit)) \(pair.source.standardError)")
     #expect(outcome.failure == failure, "\(outcome.summary)")
     #expect(outcome.text.contains(words), "\(outcome.text)")
     #expect(pair.ticks.isTicking(.source))

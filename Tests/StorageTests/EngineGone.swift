@@ -60,7 +60,10 @@ struct EngineGone {
     let remains = try Self.remains(of: pair, after: situation.step)
     print("\(situation.testDescription): \(remains)")
     let isFast = situation.fast && pair.mirrorsOutlivedTheSource
-    #expect(Self.expected(situation.step, isFast).contains(remains), "\(remains)")
+    // QEMU may have been quicker than the test: the library has granted then.
+    let step =
+      situation.step.mayBeGranted && remains.target == "running" ? .afterResume : situation.step
+    #expect(Self.expected(step, isFast).contains(remains), "\(remains)")
     if remains.target == "running" {
       try pair.ticks.assertSilent(.source)
     } else {
@@ -82,9 +85,9 @@ struct EngineGone {
           target: "inmigrate", exports: 2)
       ]
     case .afterContinue, .afterCompleted, .handingOver:
-      // The guest stands on the target, which was disarmed and not granted. The server's stop goes ahead
-      // of the grant, and may be on its way while ownership is handed over.
-      let exports = !isFast ? [0] : step == .handingOver ? [0, 2] : [2]
+      // The guest stands on the target, which was disarmed and not granted. A stop of the server that
+      // was on its way may be lost with the connection.
+      let exports = isFast && step != .handingOver ? [2] : [0, 2]
       return exports.map {
         Remains(
           source: "postmigrate", migration: "completed", mirrors: isFast ? ready : concluded,
