@@ -246,7 +246,8 @@ extension MigrationEngine {
     case (.blockJobChange(let job), .answered):
       mirrors.change(job) { $0.isWriteBlocking = true }
       return true
-    case (.blockJobChange, _), (.blockJobCancel, _), (.jobDismiss, _), (.yank, _):
+    case (.blockJobChange, _), (.blockJobSetSpeed, _), (.blockJobCancel, _), (.jobDismiss, _),
+      (.yank, _):
       // What became of it is seen in the jobs themselves.
       return true
     case (.blockdevDel(let node), _):
@@ -388,7 +389,12 @@ extension MigrationEngine {
     switch way {
     case .inSync: ask(.blockJobCancel(job: mirror.jobID, force: false), .source, &effects)
     case .force: ask(.blockJobCancel(job: mirror.jobID, force: true), .source, &effects)
-    case .brokenConnection: breakConnection(mirror, &effects)
+    case .brokenConnection:
+      breakConnection(mirror, &effects)
+      if mirror.disk.bandwidthBytesPerSecond > 0 {
+        // It sleeps to keep to its limit, for seconds where that is low, and finds out when it wakes.
+        ask(.blockJobSetSpeed(job: mirror.jobID, bytesPerSecond: 0), .source, &effects)
+      }
     case .standing:
       breakConnection(mirror, &effects)
       ask(.blockJobCancel(job: mirror.jobID, force: true), .source, &effects)
