@@ -7,6 +7,7 @@ use Test::More;
 
 use lib "$FindBin::Bin/lib", "$FindBin::Bin/stack/lib";
 use SwitchoverTest::Cluster;
+use SwitchoverTest::Extent;
 use SwitchoverTest::StackChecks;
 
 if (my $reason = SwitchoverTest::Cluster::unavailable()) {
@@ -16,9 +17,9 @@ my $cluster = SwitchoverTest::Cluster->new(drop_in => { hand_over => 'after-resu
 
 # The parts of the ledger of a VM with a disk, each with its length; others may stand between.
 my $LEDGER = join('.*, ', map { "$_ [\\d.]+ ms" } 'drain of the mirrors',
-    'last RAM and device state', 'hand-over', 'stop of the NBD server', 'grant on its way', 'activation');
+    'last RAM and device state', 'hand-over', 'grant on its way', 'activation');
 
-for my $version (SwitchoverTest::QEMU::versions()) {
+for my $version (SwitchoverTest::Extent::versions()) {
     my $vmid = $version eq '7.2' ? 100 : 110;
     my %machine = $version eq '7.2' ? () : (machine => 'pc-i440fx-10.0');
     $cluster->start_vm($vmid, version => $version, disk_bytes => 32 * 1024 ** 2, config => \%machine);
