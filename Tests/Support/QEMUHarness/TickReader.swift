@@ -115,7 +115,9 @@ public struct TickReader: Sendable {
       }
     }
     guard reader.unreadableLines == 0 else {
-      throw HarnessError("\(reader.unreadableLines) lines of the guest are damaged")
+      let last = String(decoding: reader.lastUnreadableLine, as: UTF8.self)
+      throw HarnessError(
+        "\(reader.unreadableLines) lines of the guest are damaged, the last is '\(last)'")
     }
   }
 
