@@ -114,10 +114,10 @@ public struct TickReader: Sendable {
         }
       }
     }
-    guard reader.unreadableLines == 0 else {
-      let last = String(decoding: reader.lastUnreadableLine, as: UTF8.self)
+    if let line = reader.firstUnreadableLine {
       throw HarnessError(
-        "\(reader.unreadableLines) lines of the guest are damaged, the last is '\(last)'")
+        "\(reader.unreadableLines) lines of the guest are damaged, around tick \(expected ?? 0): "
+          + "'\(String(decoding: line, as: UTF8.self))'")
     }
   }
 
