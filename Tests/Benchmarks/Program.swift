@@ -28,9 +28,9 @@ enum Program {
           ]
         ).run(&goals)
       }
-      if wants("disk") { try DiskBenchmark(version: version, rounds: rounds).run() }
+      if wants("disk") { try DiskBenchmark(version: version, rounds: rounds).run(&goals) }
       if wants("disk-far") {
-        try DiskBenchmark(version: version, rounds: rounds, roundTripMilliseconds: 10).run()
+        try DiskBenchmark(version: version, rounds: rounds, roundTripMilliseconds: 10).run(&goals)
       }
     }
     if goals.missed > 0 {
