@@ -88,7 +88,9 @@ let package = Package(
       path: "Tests/Benchmarks", swiftSettings: strict),
     .testTarget(
       name: "StorageTests",
-      dependencies: ["DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI"]),
+      dependencies: [
+        "DemoGuest", "QEMUHarness", "CSwitchover", "MigrationEngine", "SwitchoverABI",
+      ]),
     .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(

@@ -32,9 +32,9 @@ enum Program {
       if wants("tunnel-far") {
         try FarTunnelBenchmark(version: version, rounds: rounds).run(&goals)
       }
-      if wants("disk") { try DiskBenchmark(version: version, rounds: rounds).run() }
+      if wants("disk") { try DiskBenchmark(version: version, rounds: rounds).run(&goals) }
       if wants("disk-far") {
-        try DiskBenchmark(version: version, rounds: rounds, roundTripMilliseconds: 10).run()
+        try DiskBenchmark(version: version, rounds: rounds, roundTripMilliseconds: 10).run(&goals)
       }
     }
     if goals.missed > 0 {

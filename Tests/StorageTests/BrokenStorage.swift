@@ -67,7 +67,11 @@ struct BrokenStorage {
     }
     let outcome = try migration.finish()
     relay.setStalled(false)
-    try expectOneOwner(pair, outcome, situation)
+    do {
+      try expectOneOwner(pair, outcome, situation)
+    } catch {
+      throw HarnessError("\(error); \(outcome.summary) \(pair.source.standardError)")
+    }
   }
 
   private func expectOneOwner(
