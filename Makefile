@@ -303,6 +303,10 @@ tsan: ## The unit tests with the thread sanitizer
 	swift test --sanitize=thread --scratch-path .build-tsan --disable-xctest --no-parallel \
 	  --filter '$(or $(SWO_TEST_FILTER),.)' --skip '^($(OTHER_THAN_UNIT))\.'
 
+.PHONY: ssh-newer
+ssh-newer: build-tests ## The ssh tests with the libssh2 of Debian 13, which apt fetches the first time
+	Tests/Support/with-newer-libssh2 $(swift_test) --filter '^SSHTests\.'
+
 .PHONY: format
 format: ## Format the Swift sources
 	swift format --in-place --recursive Sources Tests Package.swift

@@ -83,6 +83,7 @@ let package = Package(
       name: "switchover-bench",
       dependencies: [
         "CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP",
+        "MigrationEngine", "Platform", "SSH",
       ],
       path: "Tests/Benchmarks", swiftSettings: strict),
     .testTarget(
@@ -108,7 +109,9 @@ let package = Package(
       providers: [.apt(["libssl-dev"])]),
     .testTarget(
       name: "SSHTests",
-      dependencies: ["COpenSSL", "CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
+      dependencies: [
+        "COpenSSL", "CSSHTransport", "MigrationEngine", "Platform", "QEMUHarness", "SSH",
+      ]),
     .testTarget(
       name: "RuntimeTests",
       dependencies: [
