@@ -109,7 +109,7 @@ sub keep_the_monitor {
     while (SwitchoverTest::Loop::now() < $end && !defined $task->{exit}) {
         $loop->run_for(0.2);
         my $silence = SwitchoverTest::Loop::now() - $ticks->last();
-        $longest = $silence if $silence > $longest && $cluster->ticks($vmid, 'beta')->text() eq '';
+        $longest = $silence if $silence > $longest && $cluster->ticks($vmid, 'beta')->never_ran($ticks);
     }
     my $what = defined $task->{exit} ? 'the migration ended meanwhile' : 'the migration waited for it';
     close($holder);
