@@ -164,6 +164,8 @@ group = Tests/Support/run-group $(1) $(BUDGET_$(1))
 # `unit` is whatever no other part runs, so that no test is forgotten.
 TIDY_TESTS := TidyTests
 QEMU_TESTS := QEMUHarnessTests|QEMUTests|SimulationQEMUTests|StorageTests|CLIRunTests
+# Those of QEMUTests that run beside the rest of it, with the other targets.
+TUNNEL_TESTS := QEMUTests\.RealQEMUs/Tunnel
 C_TESTS := ABITests
 SIM_TESTS := SimulationTests
 OTHER_THAN_UNIT := $(TIDY_TESTS)|$(SIM_TESTS)|$(QEMU_TESTS)|$(C_TESTS)
@@ -205,9 +207,13 @@ unit: build-tests ## Every module by itself
 sim: build-tests ## Simulated worlds with faults
 	@$(call group,sim) swift $(swift_test) $(call only,$(SIM_TESTS))
 
+# In two halves of about the same length, side by side: these tests wait more than they work.
 .PHONY: qemu
 qemu: build-tests ## Pairs of real QEMUs
-	@$(call group,qemu) swift $(swift_test) $(call only,$(QEMU_TESTS))
+	@$(call group,qemu) swift \
+	  $(swift_test) --ignore-lock $(call only,QEMUTests) --skip '^$(TUNNEL_TESTS)' ++ \
+	  $(swift_test) --ignore-lock --filter \
+	    '^(($(subst |QEMUTests,,$(QEMU_TESTS)))\.|$(TUNNEL_TESTS)).*$(SWO_TEST_FILTER)'
 
 .PHONY: c
 c: build build-tests ## C programs and the built library, as others meet it
@@ -296,6 +302,10 @@ asan: ## The unit tests with the address sanitizer
 tsan: ## The unit tests with the thread sanitizer
 	swift test --sanitize=thread --scratch-path .build-tsan --disable-xctest --no-parallel \
 	  --filter '$(or $(SWO_TEST_FILTER),.)' --skip '^($(OTHER_THAN_UNIT))\.'
+
+.PHONY: ssh-newer
+ssh-newer: build-tests ## The ssh tests with the libssh2 of Debian 13, which apt fetches the first time
+	Tests/Support/with-newer-libssh2 $(swift_test) --filter '^SSHTests\.'
 
 .PHONY: format
 format: ## Format the Swift sources
