@@ -38,7 +38,7 @@ BUDGET_qemu := 900
 BUDGET_c := 200
 BUDGET_packaging := 60
 BUDGET_packages := 420
-BUDGET_perl := 1500
+BUDGET_perl := 260
 BUDGET_perl-taint := 180
 
 # Each kind of build keeps its files apart: .build (tests), .build-release, .build-tools, .build-asan,
@@ -165,6 +165,8 @@ group = Tests/Support/run-group $(1) $(BUDGET_$(1))
 # `unit` is whatever no other part runs, so that no test is forgotten.
 TIDY_TESTS := TidyTests
 QEMU_TESTS := QEMUHarnessTests|QEMUTests|SimulationQEMUTests|StorageTests|CLIRunTests
+# Those of QEMUTests that run beside the rest of it, with the other targets.
+TUNNEL_TESTS := QEMUTests\.RealQEMUs/Tunnel
 C_TESTS := ABITests
 SIM_TESTS := SimulationTests
 OTHER_THAN_UNIT := $(TIDY_TESTS)|$(SIM_TESTS)|$(QEMU_TESTS)|$(C_TESTS)
@@ -222,22 +224,28 @@ mutations: ## Planted bugs, each of which the simulation must find
 	@test -d .build-tools/checkouts || swift package --scratch-path .build-tools resolve
 	Tests/Simulation/check-mutations
 
+# In two halves of about the same length, side by side: these tests wait more than they work.
 .PHONY: qemu
 qemu: build-tests ## Pairs of real QEMUs
-	@$(call group,qemu) swift $(swift_test) $(call only,$(QEMU_TESTS))
+	@$(call group,qemu) swift \
+	  $(swift_test) --ignore-lock $(call only,QEMUTests) --skip '^$(TUNNEL_TESTS)' ++ \
+	  $(swift_test) --ignore-lock --filter \
+	    '^(($(subst |QEMUTests,,$(QEMU_TESTS)))\.|$(TUNNEL_TESTS)).*$(SWO_TEST_FILTER)'
 
 .PHONY: c
 c: build build-tests ## C programs and the built library, as others meet it
 	@$(call group,c) swift $(swift_test) $(call only,$(C_TESTS))
 
-# The tests that need a whole stack run it under taint mode themselves.
+# The tests that need a whole stack run it under taint mode themselves. What the stack does without the
+# drop-in is looked at by stack-drop-in.t too; its own tests are for `make long`.
 PERL_TESTS := $(wildcard bindings/perl/t/*.t)
+PERL_LONG_TESTS := $(addprefix bindings/perl/t/stack-,idle.t disk.t dirty.t)
 prove = prove -v $(1) -I$(PERL_BUILD)/blib/lib -I$(PERL_BUILD)/blib/arch -Ibindings/perl/t/lib \
   -Ibindings/perl/t/stack/lib
 
 .PHONY: perl
 perl: perl-module ## The Perl module, and the stack that it is tested in
-	@$(call group,perl) tap $(call prove,) $(PERL_TESTS)
+	@$(call group,perl) tap $(call prove,) $(filter-out $(PERL_LONG_TESTS),$(PERL_TESTS))
 
 .PHONY: perl-taint
 perl-taint: perl-module ## The Perl module under taint mode
@@ -285,18 +293,25 @@ LONG_SECONDS ?= 1800
 JOBS := $(shell nproc)
 
 .PHONY: long
-long: build-tests simulation ## Campaigns: worlds (LONG_SEEDS=FIRST..LAST), every case with QEMU, the fuzzer (LONG_SECONDS=)
+long: build-tests perl-module simulation ## Campaigns: worlds (LONG_SEEDS=FIRST..LAST), all of QEMU and Perl, the fuzzer (LONG_SECONDS=)
 	$(SIMULATION) --seeds $(LONG_SEEDS) --jobs $(JOBS)
 	$(SIMULATION) --explore 1 --jobs $(JOBS)
 	$(SIMULATION) --explore 2 --jobs $(JOBS)
 	$(MAKE) mutations
 	SWO_LONG=1 swift $(swift_test) $(call only,$(QEMU_TESTS))
+	SWO_LONG=1 $(call prove,) $(PERL_TESTS)
 	Tests/Fuzz/run $(LONG_SECONDS)
 
+# BENCH=stack is the guest's gap inside the Perl stack, without and with the drop-in.
 .PHONY: bench
+ifeq ($(firstword $(BENCH)),stack)
+bench: perl-module
+	bindings/perl/t/stack/bench.pl --drop-in $(PERL_BUILD)/blib $(wordlist 2,99,$(BENCH))
+else
 bench: ## Figures beside those of other ways in the same run; BENCH= chooses (see its source)
 	swift build -c release --scratch-path .build-tools --product switchover-bench
 	.build-tools/release/switchover-bench $(BENCH)
+endif
 
 # The whole suite but what measures time, or starts a library that is not the sanitized one.
 SANITIZED_NOT := TidyTests|$(C_TESTS)
@@ -311,6 +326,10 @@ asan: ## The tests with the address sanitizer, real QEMUs included
 tsan: ## The same with the thread sanitizer
 	swift test --sanitize=thread --scratch-path .build-tsan --disable-xctest --no-parallel \
 	  --filter '$(or $(SWO_TEST_FILTER),.)' --skip '^($(SANITIZED_NOT))\.'
+
+.PHONY: ssh-newer
+ssh-newer: build-tests ## The ssh tests with the libssh2 of Debian 13, which apt fetches the first time
+	Tests/Support/with-newer-libssh2 $(swift_test) --filter '^SSHTests\.'
 
 .PHONY: format
 format: ## Format the Swift sources

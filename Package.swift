@@ -84,11 +84,14 @@ let package = Package(
       name: "switchover-bench",
       dependencies: [
         "CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP",
+        "MigrationEngine", "Platform", "SSH",
       ],
       path: "Tests/Benchmarks", swiftSettings: strict),
     .testTarget(
       name: "StorageTests",
-      dependencies: ["DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI"]),
+      dependencies: [
+        "DemoGuest", "QEMUHarness", "CSwitchover", "MigrationEngine", "SwitchoverABI",
+      ]),
     .testTarget(name: "MigrationEngineTests", dependencies: ["MigrationEngine"]),
     .testTarget(name: "QMPTests", dependencies: ["QMP"], exclude: ["Corpus"]),
     .testTarget(
@@ -107,7 +110,9 @@ let package = Package(
       providers: [.apt(["libssl-dev"])]),
     .testTarget(
       name: "SSHTests",
-      dependencies: ["COpenSSL", "CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
+      dependencies: [
+        "COpenSSL", "CSSHTransport", "MigrationEngine", "Platform", "QEMUHarness", "SSH",
+      ]),
     .testTarget(
       name: "RuntimeTests",
       dependencies: [

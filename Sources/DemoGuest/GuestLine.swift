@@ -52,6 +52,8 @@ public struct GuestLineReader: Sendable {
   public private(set) var pending: [UInt8] = []
   /// How many lines were not the guest's.
   public private(set) var unreadableLines = 0
+  /// The first of them, as far as it was kept.
+  public private(set) var firstUnreadableLine: [UInt8]?
 
   public init() {}
 
@@ -67,6 +69,7 @@ public struct GuestLineReader: Sendable {
         lines.append(line)
       } else {
         unreadableLines += 1
+        if firstUnreadableLine == nil { firstUnreadableLine = pending }
       }
       pending.removeAll(keepingCapacity: true)
     }

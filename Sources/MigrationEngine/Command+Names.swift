@@ -31,6 +31,7 @@ extension Command {
     case .blockdevMirror: "blockdev-mirror"
     case .driveMirror: "drive-mirror"
     case .blockJobChange: "block-job-change"
+    case .blockJobSetSpeed: "block-job-set-speed"
     case .blockJobCancel: "block-job-cancel"
     case .jobDismiss: "job-dismiss"
     case .yank: "yank"

@@ -57,6 +57,8 @@ public enum Command: Hashable, Sendable {
     speed: UInt64, writeBlocking: Bool)
   /// Makes a running mirror write-blocking (8.2+).
   case blockJobChange(job: String)
+  /// 0: no limit.
+  case blockJobSetSpeed(job: String, bytesPerSecond: UInt64)
   case blockJobCancel(job: String, force: Bool)
   case jobDismiss(job: String)
   /// Out of band: breaks the connections of these nodes.

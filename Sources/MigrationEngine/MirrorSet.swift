@@ -46,6 +46,8 @@ struct MirrorSet: Sendable {
     /// Every write waits for the target's disk too.
     var isWriteBlocking: Bool
     var nodeIsAdded = false
+    /// It sleeps now and then to keep to a limit.
+    var isLimited: Bool
     /// The target's export is there because we asked for it.
     var exportIsAdded = false
     /// A concluded job waits for its dismissal.
@@ -78,7 +80,9 @@ struct MirrorSet: Sendable {
         isWriteBlocking = blocking
         state = .running
       }
-      return Mirror(disk: disk, index: index, state: state, isWriteBlocking: isWriteBlocking)
+      return Mirror(
+        disk: disk, index: index, state: state, isWriteBlocking: isWriteBlocking,
+        isLimited: disk.bandwidthBytesPerSecond > 0)
     }
   }
 

@@ -303,10 +303,7 @@ struct MonitorHold: Sendable {
     if !isForced {
       // Where it was never seen at full rate, nobody can tell what it sends until it is slow.
       if highestRate <= 2 * limits.trickle, figures.at - slowedAt < Self.settlingSpan {
-        guard now - (askedAt ?? slowedAt) >= Self.lookInterval else { return nil }
-        askedAt = now
-        self.figures = nil
-        return .askProgress
+        return askAgain(figures, at: now)
       }
       return isFar(figures, limits) ? leave(figures, limits, at: now) : speedUp()
     }
@@ -314,10 +311,18 @@ struct MonitorHold: Sendable {
     let isSlow = figures.bytesPerSecond.map { $0 <= 2 * limits.trickle } ?? false
     if isSlow, figures.remainingBytes >= floor(limits) { return leave(figures, limits, at: now) }
     guard now - slowedAt >= Self.slowingLimit || figures.remainingBytes < floor(limits) else {
-      return nil
+      return askAgain(figures, at: now)
     }
     wasForcedInVain = true
     return speedUp()
+  }
+
+  /// What QEMU said does not tell yet.
+  private mutating func askAgain(_ figures: Figures, at now: MonotonicInstant) -> Act? {
+    guard now - max(figures.at, askedAt ?? figures.at) >= Self.lookInterval else { return nil }
+    askedAt = now
+    self.figures = nil
+    return .askProgress
   }
 
   /// Whether more is left than QEMU could send in the margin and in our absence.

@@ -58,6 +58,8 @@ extension Command {
       ]
     case .blockJobChange(let job):
       return ["id": .string(job), "type": "mirror", "copy-mode": "write-blocking"]
+    case .blockJobSetSpeed(let job, let speed):
+      return ["device": .string(job), "speed": JSONValue(speed)]
     case .blockJobCancel(let job, let force):
       return ["device": .string(job), "force": .bool(force)]
     case .jobDismiss(let job):
@@ -118,8 +120,8 @@ extension Command {
       guard let list = value.array else { return .unreadable }
       return .blockJobs(list.compactMap { BlockJobReport($0) })
     case .migrateContinue, .nbdServerStart, .nbdServerStop, .blockExportAdd, .blockdevAdd,
-      .blockdevDel, .blockdevMirror, .driveMirror, .blockJobChange, .blockJobCancel, .jobDismiss,
-      .yank:
+      .blockdevDel, .blockdevMirror, .driveMirror, .blockJobChange, .blockJobSetSpeed,
+      .blockJobCancel, .jobDismiss, .yank:
       return .done
     case .stop, .cont, .quit, .setCapabilities, .setParameters, .migrate, .migrateIncoming,
       .migrateCancel, .announceSelf:

@@ -47,10 +47,11 @@ enum QEMUVocabulary {
 
   static func commands(of release: SimulatedRelease) -> [String] {
     let both = [
-      "announce-self", "block-export-add", "block-export-del", "block-job-cancel", "blockdev-add",
-      "blockdev-del", "blockdev-mirror", "closefd", "cont", "drive-mirror", "getfd", "job-cancel",
-      "job-dismiss", "migrate", "migrate-continue", "migrate-incoming", "migrate-set-capabilities",
-      "migrate-set-parameters", "migrate_cancel", "nbd-server-start", "nbd-server-stop",
+      "announce-self", "block-export-add", "block-export-del", "block-job-cancel",
+      "block-job-set-speed", "blockdev-add", "blockdev-del", "blockdev-mirror", "closefd", "cont",
+      "drive-mirror", "getfd", "job-cancel", "job-dismiss", "migrate", "migrate-continue",
+      "migrate-incoming", "migrate-set-capabilities", "migrate-set-parameters", "migrate_cancel",
+      "nbd-server-start", "nbd-server-stop",
       "qmp_capabilities", "qom-get", "query-block-exports", "query-block-jobs", "query-commands",
       "query-jobs", "query-memory-size-summary", "query-migrate", "query-migrate-capabilities",
       "query-migrate-parameters", "query-named-block-nodes", "query-qmp-schema", "query-status",

@@ -206,7 +206,10 @@ extension Scenario {
     if random.chance(1, in: 4) {
       others.keepsFor = .milliseconds(random.pick([300, 8_000, 90_000]) ?? 300)
     }
-    let used = UInt64(random.number(in: 16...1024)) << 20
+    // However often it is slowed down for others, it ends some time.
+    let wanted = options.bandwidthBytesPerSecond
+    let rate = min(migrationBytesPerSecond, wanted == 0 ? UInt64.max : wanted)
+    let used = min(UInt64(random.number(in: 16...1024)) << 20, rate * 8)
     source.memoryBytes = 2 << 30
     target.memoryBytes = target.memoryBytes == 64 << 20 ? 2 << 30 : 4 << 30
     source.timing.usedMemoryBytes = used

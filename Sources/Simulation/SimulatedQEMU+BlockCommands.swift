@@ -26,6 +26,10 @@ extension SimulatedQEMU {
       try mirrorToAddress(request, &arguments, client)
       return nil
     case "block-job-cancel": try cancelBlockJob(&arguments)
+    case "block-job-set-speed":
+      let position = try blockJob(arguments.string("device"))
+      blocks.jobs[position].speed = try arguments.integer("speed")
+      try arguments.finish()
     case "job-cancel":
       let position = try job(arguments.string("id"), orElse: .generic("Job not found"))
       try arguments.finish()

@@ -2,8 +2,8 @@ import CBenchmarks
 import Glibc
 import QEMUHarness
 
-/// `switchover-bench [--rounds N] [switchover] [disk] [disk-far] [codec] [reaction]`: figures side by
-/// side, and whether they reach the goals; status 1 when one was missed.
+/// `switchover-bench [--rounds N] [switchover] [disk] [disk-far] [codec] [reaction] [tunnel]
+/// [tunnel-far]`: figures side by side, and whether they reach the goals; status 1 when one was missed.
 @main
 enum Program {
   static func main() throws {
@@ -18,6 +18,7 @@ enum Program {
     var goals = Goals()
     if wants("codec") { CodecBenchmark().run() }
     if wants("reaction") { ReactionBenchmark().run(&goals) }
+    if wants("tunnel") { try TunnelBenchmark(rounds: rounds).run(&goals) }
     for version in QEMUVersion.allCases {
       if wants("switchover") {
         try SwitchoverBenchmark(
@@ -28,9 +29,12 @@ enum Program {
           ]
         ).run(&goals)
       }
-      if wants("disk") { try DiskBenchmark(version: version, rounds: rounds).run() }
+      if wants("tunnel-far") {
+        try FarTunnelBenchmark(version: version, rounds: rounds).run(&goals)
+      }
+      if wants("disk") { try DiskBenchmark(version: version, rounds: rounds).run(&goals) }
       if wants("disk-far") {
-        try DiskBenchmark(version: version, rounds: rounds, roundTripMilliseconds: 10).run()
+        try DiskBenchmark(version: version, rounds: rounds, roundTripMilliseconds: 10).run(&goals)
       }
     }
     if goals.missed > 0 {

@@ -23,7 +23,7 @@ struct DiskTests {
   func movesDisks(version: QEMUVersion) throws {
     let pair = try pair(version, disks: 2)
     // Slow enough for the mirrors to be asked how far they are.
-    let run = try CommandRun(pair.migration + storage(pair, extra: ",bandwidth=1M") + ["--json"])
+    let run = try CommandRun(pair.migration + storage(pair, extra: ",bandwidth=4M") + ["--json"])
     #expect(run.waitForExit() == 0, "\(run.errors)\(run.output)")
     let disks = try run.objects().compactMap { $0["disks"] as? [[String: Any]] }
     #expect(disks.allSatisfy { $0.map { $0["device"] as? String } == ["disk0", "disk1"] })

@@ -114,7 +114,8 @@ struct Scenario {
       .nbdServerStart, .blockExportAdd, .blockdevAdd, .blockdevMirror:
       .done
     case .queryMigrate, .cont, .quit, .migrateContinue, .migrateCancel, .nbdServerStop,
-      .blockdevDel, .driveMirror, .blockJobChange, .blockJobCancel, .jobDismiss, .yank:
+      .blockdevDel, .driveMirror, .blockJobChange, .blockJobSetSpeed, .blockJobCancel, .jobDismiss,
+      .yank:
       nil
     }
   }

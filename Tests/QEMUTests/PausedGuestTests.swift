@@ -49,9 +49,9 @@ extension RealQEMUs {
       // Somebody else, on a monitor of his own.
       let somebody = try HarnessMonitor(.unix(situation.source.monitorPaths[1]))
       try somebody.execute("stop")
-      try migration.pump(for: .milliseconds(100))
-      #expect(migration.phase == .SWO_PHASE_TRANSFERRING)
-      #expect(migration.outcome.guest == .SWO_GUEST_PAUSED)
+      try migration.pump {
+        $0.phase == .SWO_PHASE_TRANSFERRING && $0.outcome.guest == .SWO_GUEST_PAUSED
+      }
       try situation.letTransferEnd()
       situation.expect(try finish(migration), .completed(.SWO_GUEST_PAUSED))
       try situation.expectGuestArrivedStanding()

@@ -7,6 +7,8 @@ import Testing
 extension RealQEMUs {
   @Suite("A source's monitor that others use too")
   struct SharedMonitor {
+    private static let isLong = ProcessInfo.processInfo.environment["SWO_LONG"] != nil
+
     /// A guest with much memory in use, some of it written to all the time.
     private static func largeGuest(_ options: inout QEMUPair.Options) {
       options.common.memoryMebibytes = 512
@@ -37,11 +39,19 @@ extension RealQEMUs {
 
     @Test("twenty of them ask each second, and all are answered", arguments: QEMUVersion.allCases)
     func twentyClients(version: QEMUVersion) throws {
-      let situation = try Situation(version, Self.largeGuest)
+      let situation = try Situation(version) {
+        Self.largeGuest(&$0)
+        $0.common.guest.memory?.mebibytes = 200
+      }
       try fill(situation)
       let others = OtherClients(20, at: situation.source.monitorPaths[0])
       let migration = try migration(situation)
       try migration.start()
+      if !Self.isLong {
+        // Only the long run waits until the limit on the blackout has grown to what such a load needs.
+        try migration.pump(upTo: .seconds(120)) { $0.isFinished || others.count >= 100 }
+        try situation.source.serial.send(.stopLoad)
+      }
       let outcome = try finish(migration)
       let waits = others.stop()
       situation.expect(outcome, .completed())
@@ -54,7 +64,8 @@ extension RealQEMUs {
     }
 
     @Test(
-      "one keeps it for 30 s: the guest does not stand for that", arguments: QEMUVersion.allCases)
+      "one keeps it for 30 s: the guest does not stand for that",
+      arguments: isLong ? QEMUVersion.allCases : [.system72])
     func keeper(version: QEMUVersion) throws {
       let situation = try Situation(version, Self.largeGuest)
       try fill(situation)
@@ -145,6 +156,9 @@ private final class OtherClients: Sendable {
       }.start()
     }
   }
+
+  /// How many questions have been answered.
+  var count: Int { state.withLock { $0.waits.count } }
 
   var failures: [String] { state.withLock { $0.failures } }
 

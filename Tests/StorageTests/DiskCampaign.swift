@@ -4,6 +4,8 @@ import Foundation
 import QEMUHarness
 import Testing
 
+@testable import MigrationEngine
+
 /// Many migrations with disks in a row, for each QEMU and order.
 ///
 /// The first few are part of every check. The long run's are what the engine's list of releases for the
@@ -51,6 +53,16 @@ struct DiskCampaign {
       "migration \(number): \(disks) disk(s)\(isPaused ? ", paused guest" : "")"
         + "\(hasManyPasses ? ", many passes" : ""), \(handOver)"
     }
+  }
+
+  /// The fast order is for exactly those releases that this campaign runs on, in the long run a hundred
+  /// times and more each.
+  @Test func backsTheListOfReleases() {
+    let backed = QEMUVersion.allCases.map { version in
+      let (major, minor) = (Int(version.number.major), Int(version.number.minor))
+      return QEMURelease(major, minor)...QEMURelease(major, minor, 99)
+    }
+    #expect(MigrationEngine.releasesWithFastOrder == backed)
   }
 
   @Test(arguments: orders) func keepsEveryWrite(_ order: Order) throws {
@@ -105,14 +117,21 @@ struct DiskCampaign {
       try pair.ticks.assertNothingLost()
       try DiskSituations.expectNoLoss(pair)
     }
-    return mirrorsOutlivedTheSource(pair) == order.isFast
+    return pair.mirrorsOutlivedTheSource == order.isFast
   }
+}
 
+extension QEMUPair {
   /// Whether the mirrors were there when the source's state had left: the fast order.
-  private func mirrorsOutlivedTheSource(_ pair: QEMUPair) -> Bool {
-    let names = pair.source.monitor.events.prefix {
-      !($0.name == "MIGRATION" && $0.data["status"]?.string == "completed")
+  var mirrorsOutlivedTheSource: Bool {
+    !source.monitor.events.prefix { !$0.isEndOfMigration }.contains {
+      $0.name == "BLOCK_JOB_COMPLETED"
     }
-    return !names.contains { $0.name == "BLOCK_JOB_COMPLETED" }
+  }
+}
+
+extension HarnessMonitor.Event {
+  fileprivate var isEndOfMigration: Bool {
+    name == "MIGRATION" && data["status"]?.string == "completed"
   }
 }

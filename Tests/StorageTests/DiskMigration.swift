@@ -101,6 +101,15 @@ final class DiskMigration {
 
   var phase: Int32 { swo_migration_phase(migration) }
 
+  /// The parts of the blackout, after the end.
+  var ledger: [(name: String, microseconds: Int64)] {
+    (0..<max(swo_migration_ledger_count(migration), 0)).map { index in
+      var (name, length): (UnsafePointer<CChar>?, Int64) = (nil, 0)
+      _ = swo_migration_ledger_part(migration, index, &name, nil, &length)
+      return (name.map { String(cString: $0) } ?? "", length)
+    }
+  }
+
   /// Turns the loop until the predicate holds or the migration has ended; answers whether it holds.
   @discardableResult
   func pump(

@@ -92,10 +92,13 @@ struct DiskSituations {
     try Self.expectNoLoss(pair, on: .source)
   }
 
-  private func expectRefusal(
+  /// The guest stays on the source, which has nothing of ours left.
+  static func expectRefusal(
     _ pair: QEMUPair, _ outcome: DiskMigration.Outcome, _ failure: String, _ words: String
   ) throws {
-    #expect(outcome.end == 3 && outcome.owner == 1 && outcome.guest == 1, "\(outcome.summary)")
+    #expect(
+      outcome.end == 3 && outcome.owner == 1 && outcome.guest == 1,
+      "\(outcome.summary) \(String(describing: pair.source.exit)) \(pair.source.standardError)")
     #expect(outcome.failure == failure, "\(outcome.summary)")
     #expect(outcome.text.contains(words), "\(outcome.text)")
     #expect(pair.ticks.isTicking(.source))
@@ -114,7 +117,7 @@ struct DiskSituations {
     let pair = try DiskMigration.pair(version, disks: [disk])
     defer { pair.close() }
     #expect(pair.ticks.isTicking(.source))
-    try expectRefusal(pair, try DiskMigration(pair).run(), "mismatch", "bytes on the source")
+    try Self.expectRefusal(pair, try DiskMigration(pair).run(), "mismatch", "bytes on the source")
   }
 
   @Test(arguments: QEMUVersion.allCases) func aMissingExportIsRefused(_ version: QEMUVersion) throws
@@ -127,7 +130,7 @@ struct DiskSituations {
     try migration.check(swo_migration_set_nbd(migration.handle, listen, listen))
     try migration.check(
       swo_migration_add_disk(migration.handle, QEMUProcess.nodeName(disk: 0), "no-such", nil, 0))
-    try expectRefusal(pair, try migration.run(), "command", "'blockdev-add'")
+    try Self.expectRefusal(pair, try migration.run(), "command", "'blockdev-add'")
   }
 
   @Test(arguments: QEMUVersion.allCases) func aReadOnlyExportIsRefused(_ version: QEMUVersion)
@@ -166,6 +169,6 @@ struct DiskSituations {
     #expect(try migration.pump { $0.phase == 5 })
     try pair.source.monitor.execute(
       "block-job-cancel", ["device": "swo-mirror1", "force": false])
-    try expectRefusal(pair, try migration.finish(), "storage", "ended by somebody else")
+    try Self.expectRefusal(pair, try migration.finish(), "storage", "ended by somebody else")
   }
 }

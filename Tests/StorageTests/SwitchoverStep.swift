@@ -6,6 +6,12 @@ import QEMUHarness
 enum SwitchoverStep: String, CaseIterable, Sendable {
   case beforeStop, atStop, inPreSwitchover, afterContinue, afterCompleted, handingOver, afterResume
 
+  /// Nobody has told the source to go on from `pre-switchover`.
+  var isBeforeContinue: Bool { [.beforeStop, .atStop, .inPreSwitchover].contains(self) }
+
+  /// The source may be done before the test knows that it went on.
+  var mayBeGranted: Bool { [.afterContinue, .afterCompleted].contains(self) }
+
   var handOver: swo_hand_over {
     self == .handingOver ? .SWO_HAND_OVER_BEFORE_RESUME : .SWO_HAND_OVER_NONE
   }

@@ -30,6 +30,9 @@ static void become(char *const arguments[], const char *output_path, const char 
   if (close_range(4, ~0U, 0) < 0) goto failed;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
+  /* Shells let what they start in the background ignore these. */
+  signal(SIGINT, SIG_DFL);
+  signal(SIGQUIT, SIG_DFL);
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) goto failed;
   /* The parent may have died before the request was made. */
   if (getppid() != parent) _exit(127);

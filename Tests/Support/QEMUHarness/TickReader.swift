@@ -114,8 +114,10 @@ public struct TickReader: Sendable {
         }
       }
     }
-    guard reader.unreadableLines == 0 else {
-      throw HarnessError("\(reader.unreadableLines) lines of the guest are damaged")
+    if let line = reader.firstUnreadableLine {
+      throw HarnessError(
+        "\(reader.unreadableLines) lines of the guest are damaged, around tick \(expected ?? 0): "
+          + "'\(String(decoding: line, as: UTF8.self))'")
     }
   }
 

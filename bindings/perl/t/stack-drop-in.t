@@ -8,6 +8,7 @@ use Test::More;
 
 use lib "$FindBin::Bin/lib", "$FindBin::Bin/stack/lib";
 use SwitchoverTest::Cluster;
+use SwitchoverTest::Extent;
 use SwitchoverTest::StackChecks;
 
 if (my $reason = SwitchoverTest::Cluster::unavailable()) {
@@ -76,23 +77,24 @@ for my $version (SwitchoverTest::QEMU::versions()) {
     compare("QEMU $version, idle", sub {
         my ($with, $without) = @_;
         cmp_ok($with, '<', $without / 2, "QEMU $version, idle: less than half the gap");
-    }, %vm);
+    }, %vm) if SwitchoverTest::Extent::is_whole() || $version eq '7.2';
 
     compare("QEMU $version, one disk", sub {
         my ($with, $without) = @_;
         cmp_ok($with, '<', $without / 4, "QEMU $version, one disk: less than a quarter of the gap");
-    }, %vm, disk_bytes => $DISK_BYTES);
+    }, %vm, disk_bytes => $DISK_BYTES) if SwitchoverTest::Extent::is_whole() || $version ne '7.2';
 }
 
 # 16 MiB walked through at 4 MiB/s, over 8 MiB/s.
 compare('dirtying', sub { }, dirty_pages_per_tick => 1, dirty_bytes => 16 * 1024 ** 2,
-    config => { migrate_speed => 8 });
+    config => { migrate_speed => 8 }) if SwitchoverTest::Extent::is_whole();
 
 subtest 'the ramp of the downtime limit is the stack\'s own' => sub {
     my $cluster = $STACK{with};
-    # 4 MiB walked through at 32 MiB/s over 8 MiB/s: without the ramp it would never end.
-    $cluster->start_vm($vmid, dirty_pages_per_tick => 8, dirty_bytes => 4 * 1024 ** 2,
-        config => { migrate_speed => 8, migrate_downtime => '0.05' });
+    # 2 MiB walked through 32 times a second over 4 MiB/s: without the ramp it would never end, even where
+    # a busy machine lets the guest tick much more slowly.
+    $cluster->start_vm($vmid, dirty_pages_per_tick => 16, dirty_bytes => 2 * 1024 ** 2,
+        config => { migrate_speed => 4, migrate_downtime => '0.05' });
     my $task = $cluster->start_migration($vmid);
     $cluster->wait_for($task);
     my @messages = SwitchoverTest::Cluster::messages_of($task);

@@ -23,7 +23,8 @@ my $DROP_IN = 'QEMU::Switchover::QemuServer';
 
 my @runs = map {
     my @command =
-        ($^X, @{ $_->{options} }, '-I', "$STACK/lib", "$STACK/mocked.pl", @{ $_->{arguments} // [] });
+        ($^X, '-I', "$FindBin::Bin/lib", '-MSwitchoverTest::ShortSleeps', @{ $_->{options} },
+            '-I', "$STACK/lib", "$STACK/mocked.pl", @{ $_->{arguments} // [] });
     open($_->{output}, '-|', @command) or die "can't run @command: $!\n";
     $_;
 } { name => 'plain', options => [] }, { name => 'tainted', options => ['-T'] },

@@ -9,7 +9,7 @@ use PVE::Tools qw(lock_file nodename read_file untaint write_file);
 # The cluster file system, the same on both nodes.
 our $CLUSTER_FOLDER = '/run/pve';
 
-my $LOCK_TIMEOUT_SECONDS = 10;
+my $LOCK_TIMEOUT_SECONDS = 60;
 my $KEY = qr/[a-z][a-z0-9_]*/;
 my $VALUE = qr/[A-Za-z0-9_.,:=\/+ -]*/;
 

@@ -11,7 +11,7 @@ use Time::HiRes ();
 
 use PVE::QemuConfig;
 use PVE::QemuServer::Monitor qw(mon_cmd);
-use PVE::Tools qw(lock_file nodename read_file run_command untaint write_file);
+use PVE::Tools qw(has_listener lock_file nodename read_file run_command untaint write_file);
 
 our $RUN_FOLDER = '/var/run/qemu-server';
 
@@ -161,7 +161,14 @@ sub config_to_command {
 # configuration still stands in the other node's folder; what the source must know is returned.
 sub vm_start {
     my ($vmid, %options) = @_;
+    return PVE::QemuConfig->lock_config($vmid, sub { _start($vmid, %options) });
+}
+
+sub _start {
+    my ($vmid, %options) = @_;
     my $from = $options{migrated_from};
+    # The source may have given up, and have had this VM stopped, before its command got here.
+    die "whoever wanted VM $vmid has gone\n" if $from && !has_listener(\*STDOUT);
     my $config = PVE::QemuConfig->load_config($vmid, $from);
     PVE::QemuConfig->check_lock($config) if !$from;
     die "VM $vmid already running\n" if check_running($vmid);
@@ -183,7 +190,7 @@ sub vm_start {
     };
     if (!$started) {
         my $error = $@;
-        vm_stop($vmid) if $from && check_running($vmid);
+        _stop($vmid) if $from && check_running($vmid);
         eval { free_volume($_) } for values %{ $answer{volumes} // {} };
         die "start failed: $error";
     }
@@ -210,8 +217,13 @@ sub nbd_stop {
 }
 
 # Ends the QEMU process at once, as the guest does not live in it any more (or must not), and
-# removes what even one that is dead already has left.
+# removes what even one that is dead already has left. Waits for a start that is under way.
 sub vm_stop {
+    my ($vmid) = @_;
+    return PVE::QemuConfig->lock_config($vmid, sub { _stop($vmid) });
+}
+
+sub _stop {
     my ($vmid) = @_;
     my $pid = check_running($vmid);
     eval { mon_cmd($vmid, 'quit') } if $pid;

@@ -7,11 +7,12 @@ use warnings;
 use Exporter 'import';
 use Fcntl qw(:flock);
 use File::Path ();
+use IO::Poll ();
 use POSIX ();
 use Time::HiRes ();
 
 our @EXPORT_OK = qw(
-    run_command spawn reap lock_file run_with_timeout untaint nodename render_bytes
+    run_command spawn reap has_listener lock_file run_with_timeout untaint nodename render_bytes
     read_file write_file
 );
 
@@ -110,6 +111,15 @@ sub spawn {
     close($output_write);
     $input_write->autoflush(1);
     return ($pid, $output_read, $input_write);
+}
+
+# False where what is written to the handle would reach nobody any more.
+sub has_listener {
+    my ($handle) = @_;
+    my $poll = IO::Poll->new();
+    $poll->mask($handle => IO::Poll::POLLOUT());
+    $poll->poll(0);
+    return !($poll->events($handle) & (IO::Poll::POLLERR() | IO::Poll::POLLHUP()));
 }
 
 # Ends a child that should be ending by itself: waits, then TERM, then KILL. Its exit status.
