@@ -66,9 +66,10 @@ let package = Package(
     .target(
       name: "Simulation", dependencies: ["MigrationEngine", "MigrationSession", "QMP"],
       swiftSettings: strict),
+    .systemLibrary(name: "CMalloc", path: "Tests/Support/CMalloc"),
     .executableTarget(
-      name: "switchover-sim", dependencies: ["Simulation"], path: "Sources/SimulationCLI",
-      swiftSettings: strict),
+      name: "switchover-sim", dependencies: ["CMalloc", "Simulation"],
+      path: "Sources/SimulationCLI", swiftSettings: strict),
 
     // Tests.
     .target(name: "CQEMUHarness", path: "Tests/Support/CQEMUHarness"),

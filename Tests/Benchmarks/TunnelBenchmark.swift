@@ -119,11 +119,8 @@ struct TunnelBenchmark {
     try migration.setConnectLimit(600_000)
     try migration.start()
     while true {
-      for line in try migration.turn() {
-        guard line.contains("memory by"), let range = line.firstRange(of: ", in /") else {
-          continue
-        }
-        return (migration, "/\(line[range.upperBound...])/memory")
+      for case let entrance? in try migration.turn().map(tunnelEntrance) {
+        return (migration, entrance)
       }
     }
   }
@@ -173,6 +170,12 @@ private final class Forward {
       usleep(1000)
     }
   }
+}
+
+/// The socket for memory, from the log line that says that a tunnel stands.
+func tunnelEntrance(in line: String) -> String? {
+  guard line.contains("memory by"), let range = line.firstRange(of: ", in /") else { return nil }
+  return "/\(line[range.upperBound...])/memory"
 }
 
 /// Takes what several streams bring, and knows how fast that was.

@@ -283,9 +283,23 @@ struct SwitchoverScenarios {
     #expect(it.sent(.cont, to: .source) == 1)
   }
 
+  /// I1: QEMU closed the monitor, or we gave it up, and what it said until it ended was not heard.
+  @Test func targetThatOutlivedItsMonitorMayHaveRun() {
+    var it = Scenario.transferring(.none)
+    it.completeOnSource()
+    it.lose(.target)
+    it.feed(.processExited(.target))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.settle()
+    #expect(it.sent(.cont, to: .source) == 0)
+    #expect(it.engine.conclusion?.owner == .nobody)
+    #expect(it.engine.conclusion?.guest == .unknown)
+  }
+
   @Test func targetThatDiesAfterTheGrantNeedsItsProcessToBeGone() {
     var it = Scenario.transferring(.none)
     it.completeOnSource()
+    it.feed(.heardToTheEnd(.target))
     it.feed(.monitorLost(.target))
     it.feed(.replied(.target, .cont, .lost, roundTrip: .zero))
     it.open.removeAll { $0.command == .cont }
@@ -530,6 +544,30 @@ struct StorageScenarios {
     it.pass(.seconds(6))
     it.settle()
     #expect(it.sent(change, to: .source) == 1)
+    #expect(it.engine.phase == .mirroring)
+  }
+
+  @Test(arguments: [64 << 10, 64 << 20] as [UInt64])
+  func aGuestThatKeepsAheadOfTheLastOfACopyIsMadeToWait(bytesLeft: UInt64) {
+    var it = Scenario(.none, disks: 1)
+    it.release = QEMURelease(10, 0)
+    it.feed(.startRequested)
+    for side in Side.allCases { it.feed(.monitorReady(side, it.release)) }
+    it.settle()
+    let change = Command.blockJobChange(job: MirrorNames.job(0))
+    for round in 1...4 {
+      // Much is copied, and as much is left as before.
+      let length = UInt64(round) << 30
+      it.jobs = [
+        BlockJobReport(
+          id: MirrorNames.job(0), isReady: false, length: length, offset: length - bytesLeft,
+          status: "running")
+      ]
+      it.pass(.seconds(1))
+      it.settle()
+      if round == 1 { #expect(it.sent(change, to: .source) == 0) }
+    }
+    #expect(it.sent(change, to: .source) == (bytesLeft < 16 << 20 ? 1 : 0))
     #expect(it.engine.phase == .mirroring)
   }
 
