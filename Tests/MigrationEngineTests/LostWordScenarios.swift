@@ -72,6 +72,10 @@ struct LostWordScenarios {
     it.feed(.processExited(.source))
     it.event(.target, .migration(.completed))
     it.settle()
+    for _ in 0..<30 {
+      it.pass(.seconds(1))
+      it.settle()
+    }
     #expect(it.sent(.cont, to: .target) == 0)
     #expect(it.engine.conclusion?.owner == .target)
     #expect(it.engine.conclusion?.guest == .paused)
