@@ -70,6 +70,7 @@ struct LostWordScenarios {
     var it = Scenario.transferring(.none)
     it.lose(.source)
     it.feed(.processExited(.source))
+    it.targetState = .paused
     it.event(.target, .migration(.completed))
     it.settle()
     for _ in 0..<30 {
