@@ -32,7 +32,8 @@ BUDGET_build := 360
 BUDGET_lint := 60
 BUDGET_tidy := 60
 BUDGET_unit := 180
-BUDGET_sim := 240
+BUDGET_sim := 60
+BUDGET_worlds := 180
 BUDGET_qemu := 650
 BUDGET_c := 200
 BUDGET_packaging := 60
@@ -172,7 +173,7 @@ OTHER_THAN_UNIT := $(TIDY_TESTS)|$(SIM_TESTS)|$(QEMU_TESTS)|$(C_TESTS)
 swift_test = swift test --skip-build --disable-xctest --no-parallel
 only = --filter '^($(1))\..*$(SWO_TEST_FILTER)'
 
-PARTS := lint tidy unit sim qemu c packaging perl perl-taint packages
+PARTS := lint tidy unit sim worlds qemu c packaging perl perl-taint packages
 
 .PHONY: test
 test: ## Install what is missing, then check
@@ -204,8 +205,24 @@ unit: build-tests ## Every module by itself
 	  --skip '^($(OTHER_THAN_UNIT))\.'
 
 .PHONY: sim
-sim: build-tests ## Simulated worlds with faults
+sim: build-tests ## The simulated world itself
 	@$(call group,sim) swift $(swift_test) $(call only,$(SIM_TESTS))
+
+# Release-built, for it is the number of worlds that counts.
+SIMULATION := .build-tools/release/switchover-sim
+
+.PHONY: simulation
+simulation:
+	@swift build -c release --scratch-path .build-tools --product switchover-sim
+
+.PHONY: worlds
+worlds: simulation ## Simulated worlds with faults: what once failed, and new ones with every commit
+	@$(call group,worlds) tap Tests/Simulation/check-worlds
+
+.PHONY: mutations
+mutations: ## Planted bugs, each of which the simulation must find
+	@test -d .build-tools/checkouts || swift package --scratch-path .build-tools resolve
+	Tests/Simulation/check-mutations
 
 # In two halves of about the same length, side by side: these tests wait more than they work.
 .PHONY: qemu
@@ -271,13 +288,16 @@ deb-twice: dist ## The packages built in two places, which must be the same byte
 # --- Slower ways ---------------------------------------------------------------------------------
 
 # How much a campaign tries: worlds for the simulation, seconds for the fuzzer.
-LONG_SEEDS ?= 1..200000
+LONG_SEEDS ?= 1..1000000
 LONG_SECONDS ?= 1800
+JOBS := $(shell nproc)
 
 .PHONY: long
-long: build-tests perl-module ## Campaigns: worlds (LONG_SEEDS=FIRST..LAST), all of QEMU and Perl, the fuzzer (LONG_SECONDS=)
-	swift build -c release --scratch-path .build-tools --product switchover-sim
-	.build-tools/release/switchover-sim --seeds $(LONG_SEEDS)
+long: build-tests perl-module simulation ## Campaigns: worlds (LONG_SEEDS=FIRST..LAST), all of QEMU and Perl, the fuzzer (LONG_SECONDS=)
+	$(SIMULATION) --seeds $(LONG_SEEDS) --jobs $(JOBS)
+	$(SIMULATION) --explore 1 --jobs $(JOBS)
+	$(SIMULATION) --explore 2 --jobs $(JOBS)
+	$(MAKE) mutations
 	SWO_LONG=1 swift $(swift_test) $(call only,$(QEMU_TESTS))
 	SWO_LONG=1 $(call prove,) $(PERL_TESTS)
 	Tests/Fuzz/run $(LONG_SECONDS)
@@ -293,15 +313,23 @@ bench: ## Figures beside those of other ways in the same run; BENCH= chooses (se
 	.build-tools/release/switchover-bench $(BENCH)
 endif
 
+# The whole suite but what measures time, or starts a library that is not the sanitized one.
+SANITIZED_NOT := TidyTests|$(C_TESTS)
+
 .PHONY: asan
-asan: ## The unit tests with the address sanitizer
-	swift test --sanitize=address --scratch-path .build-asan --disable-xctest --no-parallel \
-	  --filter '$(or $(SWO_TEST_FILTER),.)' --skip '^($(OTHER_THAN_UNIT))\.'
+asan: ## The tests with the address sanitizer, real QEMUs included
+	LSAN_OPTIONS=suppressions=$(CURDIR)/Tests/Support/leaks.supp \
+	  swift test --sanitize=address --scratch-path .build-asan --disable-xctest --no-parallel \
+	  --filter '$(or $(SWO_TEST_FILTER),.)' --skip '^($(SANITIZED_NOT))\.'
 
 .PHONY: tsan
-tsan: ## The unit tests with the thread sanitizer
+tsan: ## The same with the thread sanitizer
 	swift test --sanitize=thread --scratch-path .build-tsan --disable-xctest --no-parallel \
-	  --filter '$(or $(SWO_TEST_FILTER),.)' --skip '^($(OTHER_THAN_UNIT))\.'
+	  --filter '$(or $(SWO_TEST_FILTER),.)' --skip '^($(SANITIZED_NOT))\.'
+
+.PHONY: ssh-newer
+ssh-newer: build-tests ## The ssh tests with the libssh2 of Debian 13, which apt fetches the first time
+	Tests/Support/with-newer-libssh2 $(swift_test) --filter '^SSHTests\.'
 
 .PHONY: format
 format: ## Format the Swift sources

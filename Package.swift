@@ -66,9 +66,10 @@ let package = Package(
     .target(
       name: "Simulation", dependencies: ["MigrationEngine", "MigrationSession", "QMP"],
       swiftSettings: strict),
+    .systemLibrary(name: "CMalloc", path: "Tests/Support/CMalloc"),
     .executableTarget(
-      name: "switchover-sim", dependencies: ["Simulation"], path: "Sources/SimulationCLI",
-      swiftSettings: strict),
+      name: "switchover-sim", dependencies: ["CMalloc", "Simulation"],
+      path: "Sources/SimulationCLI", swiftSettings: strict),
 
     // Tests.
     .target(name: "CQEMUHarness", path: "Tests/Support/CQEMUHarness"),
@@ -83,6 +84,7 @@ let package = Package(
       name: "switchover-bench",
       dependencies: [
         "CBenchmarks", "DemoGuest", "QEMUHarness", "CSwitchover", "SwitchoverABI", "QMP",
+        "MigrationEngine", "Platform", "SSH",
       ],
       path: "Tests/Benchmarks", swiftSettings: strict),
     .testTarget(
@@ -108,7 +110,9 @@ let package = Package(
       providers: [.apt(["libssl-dev"])]),
     .testTarget(
       name: "SSHTests",
-      dependencies: ["COpenSSL", "CSSHTransport", "MigrationEngine", "Platform", "SSH"]),
+      dependencies: [
+        "COpenSSL", "CSSHTransport", "MigrationEngine", "Platform", "QEMUHarness", "SSH",
+      ]),
     .testTarget(
       name: "RuntimeTests",
       dependencies: [

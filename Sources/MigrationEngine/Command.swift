@@ -193,6 +193,9 @@ public enum EngineInput: Hashable, Sendable {
   case downtimeLimitRequested(Int64)
   /// The monitor greeted and negotiated, for the first time or again.
   case monitorReady(Side, QEMURelease)
+  /// The connection is about to be reported as lost, and ended with its process: all that this said
+  /// was heard.
+  case heardToTheEnd(Side)
   /// The connection ended; its commands in flight are reported as lost after this.
   case monitorLost(Side)
   /// Trying again was given up.

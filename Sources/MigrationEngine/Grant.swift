@@ -76,18 +76,18 @@ struct Grant: Sendable {
   ///   - targetDisarmed: it was disarmed and we alone spoke to its monitor.
   ///   - monitorEnded: its monitor's connection ended.
   ///   - processExited: the kernel says that its process is gone.
-  ///   - connectionUnbroken: the connection that carried the grant was heard to its end.
+  ///   - heardToTheEnd: the connection that carried the grant ended with the process, and not before.
   ///   - quitAccepted: it stood when it was told to end, and took that.
   ///   - couldNotLoad: its own migration `failed`: it has no guest that it could run.
   ///   - fenced: the host program's word.
   func isKnownNotToRun(
-    targetDisarmed: Bool, monitorEnded: Bool, processExited: Bool, connectionUnbroken: Bool,
+    targetDisarmed: Bool, monitorEnded: Bool, processExited: Bool, heardToTheEnd: Bool,
     quitAccepted: Bool, couldNotLoad: Bool, fenced: Bool
   ) -> Bool {
     if fenced || couldNotLoad { return true }
     switch state {
     case .never, .refused: return targetDisarmed
-    case .sent, .accepted, .unknown: return monitorEnded && processExited && connectionUnbroken
+    case .sent, .accepted, .unknown: return monitorEnded && processExited && heardToTheEnd
     // Nobody but the host program grants, and it says that it did not.
     case .withHostProgram: return !targetRuns && monitorEnded && (quitAccepted || processExited)
     }

@@ -131,9 +131,21 @@ extension MigrationEngine {
         ? failed(.unknown, .unknown, "ask query-status on the target: switchover recover", end)
         : failed(.nobody, .paused, "the target has the guest, paused: switchover recover", end)
     }
+    if targetMayHaveLoadedUnheard {
+      return failed(
+        .nobody, .unknown,
+        "the source's QEMU is gone, and nobody heard whether the target has the whole guest: switchover "
+          + "recover", end)
+    }
     return failed(
       .source, .off,
       "the guest died with its QEMU: start it afresh on the source, and end the target's QEMU", end)
+  }
+
+  /// It was disarmed and never granted, so that it does not run, but it may hold all that there is.
+  private var targetMayHaveLoadedUnheard: Bool {
+    guard migrateSent, !target.hasEnded, target.status != .failed else { return false }
+    return targetIsUnheard || !target.isConnected
   }
 
   private func conclusionAfterCompleted(
@@ -155,7 +167,7 @@ extension MigrationEngine {
         "find out who holds the image, then 'cont' on the target, or switchover recover", .failed)
     }
     let mayHaveRun = grant.mayHaveReached && target.status != .failed
-    if mayHaveRun, target.hasExited, !grantConnectionIsUnbroken {
+    if mayHaveRun, target.hasExited, !grantWasHeardToTheEnd {
       return failed(
         .nobody, .unknown,
         "the guest may have run on the target before its QEMU ended: start it afresh rather than resume "

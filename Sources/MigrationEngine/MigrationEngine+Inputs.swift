@@ -10,6 +10,7 @@ extension MigrationEngine {
     case .fenced(let side): self[side].isFenced = true
     case .downtimeLimitRequested(let limit): downtimeLimitRequested(limit, &effects)
     case .monitorReady(let side, let release): monitorReady(side, release, &effects)
+    case .heardToTheEnd(let side): self[side].isHeardToTheEnd = true
     case .monitorLost(let side): monitorLost(side)
     case .monitorUnavailable(let side, let trouble):
       self[side].isConnected = false
@@ -74,6 +75,7 @@ extension MigrationEngine {
     if side == .target, grant.state != .never { grantConnectionIsUnbroken = false }
     if side == .source { hold.attached(at: now) }
     self[side].isConnected = true
+    self[side].isHeardToTheEnd = false
     self[side].trouble = nil
     // Its monitor is there after all.
     if side == .target, phase == .handingOver, grant.state == .withHostProgram {

@@ -51,7 +51,7 @@ extension MigrationEngine {
       return .undoing
     }
     if cancelRequested { return .undoing }
-    if alarms.takeDue(.poll, at: now) {
+    if !hold.isAboutToLeave(at: now), alarms.takeDue(.poll, at: now) {
       alarms.set(.poll, nextTransferReport)
       poll(.queryMigrate, .source, &effects)
       if !mirrors.isEmpty { poll(.queryBlockJobs, .source, &effects) }
@@ -188,7 +188,9 @@ extension MigrationEngine {
       return proceedToTarget(&effects)
     }
     let targetCannotRun = target.status == .failed || target.isProvenDead || target.isOutOfReach
-    if targetCannotRun || guestIsOff || alarms.takeDue(.step, at: now) {
+    let isOver = alarms.takeDue(.step, at: now)
+    if targetCannotRun || guestIsOff || isOver {
+      targetIsUnheard = isOver && awaited.contains(.queryMigrate, .target)
       undoReason =
         guestIsOff
         ? Failure(

@@ -287,11 +287,14 @@ extension MigrationEngine {
   /// I1: the source may run, since the target cannot.
   var targetIsProvenUnableToRun: Bool { handOver.isWithSource && targetCannotRun }
 
+  /// No RESUME can have been missed.
+  var grantWasHeardToTheEnd: Bool { grantConnectionIsUnbroken && target.isHeardToTheEnd }
+
   /// Whatever the cluster believes.
   var targetCannotRun: Bool {
     grant.isKnownNotToRun(
       targetDisarmed: targetDisarmed, monitorEnded: !target.isConnected,
-      processExited: target.hasExited, connectionUnbroken: grantConnectionIsUnbroken,
+      processExited: target.hasExited, heardToTheEnd: grantWasHeardToTheEnd,
       quitAccepted: target.quitAccepted, couldNotLoad: target.status == .failed,
       fenced: target.isFenced)
   }

@@ -51,11 +51,13 @@ public struct MigrationEngine: Sendable {
   /// The source ran again after its `completed`, and it was not we who resumed it: what the target has is
   /// out of date from then on (I1).
   var sourceRanAgain = false
+  /// The source died on the way, and the target did not answer what it has.
+  var targetIsUnheard = false
   var standingWarned = false
   /// `query-status` was asked after the source's final status.
   var sourceRunStateIsFresh = false
   /// The connection that carried the grant is still the one we hear: QEMU says RESUME before it lets a
-  /// guest run, so its end without RESUME proves that the guest did not run there.
+  /// guest run, so an end of both, connection and process, without RESUME proves that it did not run.
   var grantConnectionIsUnbroken = true
 
   /// The host program's, not sent yet.

@@ -41,6 +41,10 @@ struct MonitorHold: Sendable {
   static let serviceLimit = Span.milliseconds(500)
   /// How long QEMU may take to notice that it was slowed down.
   static let slowingLimit = Span.seconds(1)
+  /// After this long it has noticed.
+  static let settlingSpan = Span.milliseconds(300)
+  /// How long other questions wait for that.
+  static let leavingLimit = Span.seconds(3)
   /// After this long an absence is worth a warning.
   static let absenceWarning = Span.seconds(5)
 
@@ -134,6 +138,12 @@ struct MonitorHold: Sendable {
   /// How long we have been away.
   func absence(at now: MonotonicInstant) -> Span {
     if case .away(let since, _) = state { now - since } else { .zero }
+  }
+
+  /// It was slowed down to be let go of: whatever else is asked now would keep us here.
+  func isAboutToLeave(at now: MonotonicInstant) -> Bool {
+    guard case .held = state, case .slow(let since) = pace else { return false }
+    return now - since < Self.leavingLimit
   }
 
   /// From now on the switchover might begin without us.
@@ -267,8 +277,9 @@ struct MonitorHold: Sendable {
     _ limits: Limits, isOverdue: Bool, at now: MonotonicInstant
   ) -> Act? {
     guard !cannotSlowDown else { return nil }
-    guard let figures, figures.at >= askedAt ?? figures.at, now - figures.at < Self.lookInterval
-    else {
+    // Once it is slow, little changes in a second, and a QEMU that answers late is left all the same.
+    let longestAge = pace == .full ? Self.lookInterval : Self.slowingLimit
+    guard let figures, figures.at >= askedAt ?? figures.at, now - figures.at < longestAge else {
       if let askedAt, now - askedAt < Self.lookInterval { return nil }
       askedAt = now
       return .askProgress
@@ -290,16 +301,28 @@ struct MonitorHold: Sendable {
     _ figures: Figures, _ limits: Limits, slowedAt: MonotonicInstant, at now: MonotonicInstant
   ) -> Act? {
     if !isForced {
+      // Where it was never seen at full rate, nobody can tell what it sends until it is slow.
+      if highestRate <= 2 * limits.trickle, figures.at - slowedAt < Self.settlingSpan {
+        return askAgain(figures, at: now)
+      }
       return isFar(figures, limits) ? leave(figures, limits, at: now) : speedUp()
     }
     // QEMU measures its rate, and decides by it, once a tenth of a second.
     let isSlow = figures.bytesPerSecond.map { $0 <= 2 * limits.trickle } ?? false
     if isSlow, figures.remainingBytes >= floor(limits) { return leave(figures, limits, at: now) }
     guard now - slowedAt >= Self.slowingLimit || figures.remainingBytes < floor(limits) else {
-      return nil
+      return askAgain(figures, at: now)
     }
     wasForcedInVain = true
     return speedUp()
+  }
+
+  /// What QEMU said does not tell yet.
+  private mutating func askAgain(_ figures: Figures, at now: MonotonicInstant) -> Act? {
+    guard now - max(figures.at, askedAt ?? figures.at) >= Self.lookInterval else { return nil }
+    askedAt = now
+    self.figures = nil
+    return .askProgress
   }
 
   /// Whether more is left than QEMU could send in the margin and in our absence.
@@ -321,7 +344,7 @@ struct MonitorHold: Sendable {
   ) -> Act {
     let bytes = figures.remainingBytes - limits.threshold(limits.trickle)
     let seconds = min(bytes / limits.trickle, Double(Self.longestAbsence.milliseconds) / 1_000)
-    return leave(until: now + .milliseconds(Int64(max(seconds, 0) * 1_000)), at: now)
+    return leave(until: figures.at + .milliseconds(Int64(max(seconds, 0) * 1_000)), at: now)
   }
 
   private mutating func leave(until: MonotonicInstant?, at now: MonotonicInstant) -> Act {

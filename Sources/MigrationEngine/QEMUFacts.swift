@@ -14,6 +14,8 @@ struct QEMUFacts: Sendable {
   var hasShutDown = false
   /// The kernel says that its process is gone.
   var hasExited = false
+  /// Its monitor ended with its process, and not before: nothing that it said was missed.
+  var isHeardToTheEnd = false
   /// The host program says that it cannot run.
   var isFenced = false
   /// What `query-status` said last, kept up to date by STOP and RESUME.

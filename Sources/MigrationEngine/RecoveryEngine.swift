@@ -142,7 +142,7 @@ extension RecoveryEngine {
     case .replied(let side, let command, let reply, _): replied(side, command, reply)
     case .eventArrived(let side, let event, _): arrived(event, side)
     case .cancelRequested, .handOverReported, .handedBack, .downtimeLimitRequested,
-      .outOfBandChanged, .intentStored, .intentNotStored, .clientsWait, .timePassed:
+      .heardToTheEnd, .outOfBandChanged, .intentStored, .intentNotStored, .clientsWait, .timePassed:
       break
     }
   }

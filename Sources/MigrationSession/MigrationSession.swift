@@ -62,8 +62,8 @@ public struct MigrationSession: DrivenSession {
       noteSharedClock()
     case .streamUnavailable(let stream, let failure):
       monitors.openFailed(stream, failure, at: now, &effects)
-    case .streamEnded(let stream):
-      monitors.ended(stream, at: now, &effects)
+    case .streamEnded(let stream, let withProcess):
+      monitors.ended(stream, withProcess: withProcess, at: now, &effects)
     case .recordStored:
       inputs.append(.intentStored)
     case .recordNotStored(let text):

@@ -168,7 +168,8 @@ public struct MonitorConnection {
   ) {
     session.deadlineReached(nowNanoseconds: now.nanoseconds, notices: &notices)
     drain(at: now, effects: &effects, into: &out)
-    if case .waiting(let instant) = state, instant <= now {
+    // What the last attempt met is the reason where there is no time for another.
+    if case .waiting(let instant) = state, instant <= now, deadline.map({ now < $0 }) ?? true {
       begin(at: now, &effects)
     }
     guard let deadline, deadline <= now, !isReady, !isClosed else { return }

@@ -89,8 +89,13 @@ struct MonitorGroup {
   }
 
   mutating func ended(
-    _ stream: StreamID, at now: MonotonicInstant, _ effects: inout [SessionEffect]
+    _ stream: StreamID, withProcess: Bool, at now: MonotonicInstant,
+    _ effects: inout [SessionEffect]
   ) {
+    let isListening = monitors[stream.rawValue]?.connection.isReady == true
+    if withProcess, isListening, stream != .sourceOutOfBand {
+      facts.append(.heardToTheEnd(stream.side))
+    }
     onMonitor(stream, at: now, &effects) { connection, _, notices in
       connection.ended(at: now, into: &notices)
     }

@@ -87,7 +87,8 @@ public struct RecoverySession: DrivenSession {
       monitors.opened(stream, peer: peer, at: now, &effects)
     case .streamUnavailable(let stream, let failure):
       monitors.openFailed(stream, failure, at: now, &effects)
-    case .streamEnded(let stream): monitors.ended(stream, at: now, &effects)
+    case .streamEnded(let stream, let withProcess):
+      monitors.ended(stream, withProcess: withProcess, at: now, &effects)
     case .processExited(let stream): monitors.processExited(stream)
     case .timePassed:
       monitors.timePassed(at: now, &effects)

@@ -100,7 +100,10 @@ public enum SessionInput: Hashable, Sendable {
   case streamOpened(StreamID, peer: PeerProcess?)
   case streamUnavailable(StreamID, OpenFailure)
   /// End of file, or an error that ends the stream.
-  case streamEnded(StreamID)
+  ///
+  /// `withProcess`: everything was read that a process of this machine has sent, and that was already
+  /// ending then. False where that is not known, and where the driver gave the stream up.
+  case streamEnded(StreamID, withProcess: Bool)
   /// The bytes of `persist` are durable.
   case recordStored
   /// They are not; `text` says why.

@@ -84,6 +84,22 @@ public final class SocketPeer {
   /// Whether the process has ended.
   public func liveness() -> Liveness { exitDescriptor.map(livenessBehind) ?? .unknown }
 
+  /// Whether the process has ended, or does nothing any more but end.
+  ///
+  /// The kernel marks all of a process's threads before it closes what they share. So a stream that is
+  /// found at its end while its peer is not marked was closed by a process that lives on.
+  public var isEnding: Bool {
+    switch liveness() {
+    case .exited: return true
+    case .unknown: return false
+    case .alive:
+      guard let identity, let status = ProcessStatus(of: identity.processIdentifier) else {
+        return liveness() == .exited
+      }
+      return status.startTime == identity.startTime ? status.isExiting : liveness() == .exited
+    }
+  }
+
   private static func exitDescriptor(of socket: Descriptor, pid: Int32) -> Descriptor? {
     let direct = result(of: .getSocketOption) { swp_peer_pidfd(socket.number) }
     if direct >= 0 { return Descriptor(owning: Int32(direct)) }
@@ -114,7 +130,12 @@ func livenessBehind(_ pidfd: Descriptor) -> Liveness {
 /// What `/proc/PID/stat` says of a process.
 struct ProcessStatus: Equatable {
   let parent: Int32
+  /// It does nothing any more but end.
+  let isExiting: Bool
   let startTime: UInt64
+
+  /// PF_EXITING of Linux's `sched.h`: it has kept this value, as what reads the file relies on it.
+  private static let exiting: UInt64 = 0x4
 
   init?(of pid: Int32) {
     guard
@@ -129,13 +150,15 @@ struct ProcessStatus: Equatable {
     self.init(line: line)
   }
 
-  /// Reads the line's fields 4 and 22; the name in field 2 may hold blanks and parentheses.
+  /// Reads the line's fields 4, 9 and 22; the name in field 2 may hold blanks and parentheses.
   init?(line: String) {
     guard let end = line.lastIndex(of: ")") else { return nil }
     let fields = line[line.index(after: end)...].split(separator: " ")
-    guard fields.count > 19, let parent = Int32(fields[1]), let startTime = UInt64(fields[19])
+    guard fields.count > 19, let parent = Int32(fields[1]), let flags = UInt64(fields[6]),
+      let startTime = UInt64(fields[19])
     else { return nil }
     self.parent = parent
+    isExiting = flags & Self.exiting != 0
     self.startTime = startTime
   }
 }

@@ -81,8 +81,9 @@ public class SessionMember<Session: DrivenSession>: LoopMember, TunnelOwner {
   }
 
   override func streamEnded(_ stream: Stream) {
+    let withProcess = stream.peer.map { $0.isQEMU && $0.isEnding } ?? false
     forget(stream)
-    take(stream) { .streamEnded($0) }
+    take(stream) { .streamEnded($0, withProcess: withProcess) }
   }
 
   override func processExited(_ watch: ExitWatch) {
@@ -197,7 +198,7 @@ public class SessionMember<Session: DrivenSession>: LoopMember, TunnelOwner {
     guard let stream = streams[id.rawValue], !stream.write(bytes) else { return }
     // It has stopped reading for so long that more cannot be kept for it.
     close(id)
-    inputs.append(.streamEnded(id))
+    inputs.append(.streamEnded(id, withProcess: false))
   }
 
   private func open(_ id: StreamID) {
@@ -228,7 +229,7 @@ public class SessionMember<Session: DrivenSession>: LoopMember, TunnelOwner {
     inputs.removeAll { input in
       switch input {
       case .streamOpened(let stream, _), .streamUnavailable(let stream, _),
-        .streamEnded(let stream):
+        .streamEnded(let stream, _):
         stream == id
       case .requested, .recordStored, .recordNotStored, .clientsCounted, .processExited,
         .timePassed:

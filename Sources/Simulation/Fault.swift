@@ -13,6 +13,8 @@ public enum FaultKind: String, CaseIterable, Sendable {
   case storageCut, storageStalls, storageVanishes
   // Processes.
   case sourceKilled, targetKilled, targetEnded
+  /// It is killed, and soon a QEMU of another guest has its address, and its number.
+  case targetReplaced
   // The guest and its owner.
   case guestPowersOff, guestReboots, guestPanics, guestInputOutputError
   case ownerStops, ownerResumes, ownerCancels
@@ -24,12 +26,21 @@ public enum FaultKind: String, CaseIterable, Sendable {
   case unknownEvent, unknownStatus, unknownMember
   case spuriousWake
 
+  /// Whether it must change nothing (I7).
+  var isHarmless: Bool {
+    switch self {
+    case .unknownEvent, .unknownStatus, .unknownMember, .spuriousWake: true
+    default: false
+    }
+  }
+
   /// Whether it can keep the session from learning, or from doing, what it needs.
   var mayLeaveUnknown: Bool {
     switch self {
     case .sourceMonitorCut, .targetMonitorCut, .sourceMonitorCutWithinBytes,
       .targetMonitorCutWithinBytes, .sourceMonitorStalls, .targetMonitorStalls,
       .sourceMonitorHalfOpen, .targetMonitorHalfOpen, .sourceKilled, .targetKilled, .targetEnded,
+      .targetReplaced,
       .strangerAtSource, .strangerAtTarget, .strangerResumesSource, .hostFencesSource,
       .hostFencesTarget, .engineCrashes,
       .migrationStalls, .migrationVanishes, .migrationCut, .storageCut, .storageStalls,

@@ -65,6 +65,8 @@ struct Observer {
   private var strangerResumed = false
   private var sessionKnowsOfStranger = false
   private var targetHasRun = false
+  /// The source ran on after its guest had arrived: what the target has is a thing of the past.
+  private var targetIsOutOfDate = false
 
   init(_ scenario: Scenario) {
     self.scenario = scenario
@@ -100,9 +102,11 @@ struct Observer {
     at now: MonotonicInstant
   ) {
     targetHasRun = targetHasRun || target.isRunning
+    let hasArrived = strangerResumed || [.loading, .loaded].contains(target.incoming.stage)
+    if source.isRunning, hasArrived, !targetHasRun { targetIsOutOfDate = true }
     let truth = Truth(
       source: source, target: target, targetHasRun: targetHasRun,
-      targetIsOutOfDate: strangerResumed && !targetHasRun, at: now)
+      targetIsOutOfDate: targetIsOutOfDate && !targetHasRun, at: now)
     guard truth != history.last else { return }
     let before = history.last
     history.append(truth)
@@ -203,8 +207,9 @@ struct Observer {
       case (QEMUCommandName.migrateContinue, _): hasContinued = true
       case (QEMUCommandName.migrateCancel, _):
         if hasContinued { violate(.noCancelAfterThePoint, "after migrate-continue", at: now) }
+        // A guest that stood by itself has no STOP in the switchover: nobody could know.
         if stopDelivered, source.runState == .finishMigrate,
-          source.outgoing.status != .preSwitchover
+          source.outgoing.oldRunState == .running, source.outgoing.status != .preSwitchover
         {
           violate(.noCancelAfterThePoint, "after the STOP of the switchover", at: now)
         }
@@ -378,7 +383,7 @@ struct Observer {
 
   /// The session's word may be as old as its last contact with the side that it speaks of.
   private mutating func judgeTruth(_ conclusion: Conclusion, at now: MonotonicInstant) {
-    guard conclusion.owner != .unknown else { return }
+    guard conclusion.owner != .unknown, !strangerResumed || sessionKnowsOfStranger else { return }
     let slack = Span(nanoseconds: scenario.jitter.nanoseconds * 2 + 25_000_000)
     let recent = MonotonicInstant(
       nanoseconds: min(contact.source, contact.target).nanoseconds - slack.nanoseconds)
@@ -393,7 +398,7 @@ struct Observer {
         "owner \(conclusion.owner), guest \(conclusion.guest), but \(history.last?.text ?? "")",
         at: now)
     }
-    if let runs = history.last, !strangerResumed || sessionKnowsOfStranger,
+    if let runs = history.last,
       runs.sourceRuns && conclusion.owner == .target
         || runs.targetRuns && conclusion.owner != .target
     {

@@ -61,6 +61,11 @@ public struct Scenario: Sendable {
 
   var hasFaults: Bool { !faults.isEmpty }
 
+  /// Whether it may depend on milliseconds how it ends, even where nothing is in the way.
+  var endsByTheClock: Bool {
+    options.transferDeadline != nil || options.storage.syncDeadline != nil || others.count > 0
+  }
+
   public static let migrationAddress = "unix:/simulated.migration"
 
   /// A plain migration between two QEMUs of one release.
@@ -86,6 +91,7 @@ extension Scenario {
     drawDisks(&random)
     drawHost(&random)
     drawFaults(&random)
+    drawOthers(&random)
   }
 
   private mutating func drawMachines(_ random: inout RandomSource) {
@@ -188,6 +194,28 @@ extension Scenario {
     host.takesOverAtOnce = random.chance(1, in: 2)
     if random.chance(1, in: 8) { host.result = .failed }
     if random.chance(1, in: 8) { host.result = .unknown }
+  }
+
+  /// Other programs at the source's only monitor, and a transfer that lasts.
+  private mutating func drawOthers(_ random: inout RandomSource) {
+    guard random.chance(1, in: 10) else { return }
+    options.sourceMonitorIsShared = true
+    others.count = Int(random.number(in: 1...4))
+    others.interval = .milliseconds(random.number(in: 100...2_000))
+    others.canBeCounted = random.chance(3, in: 4)
+    if random.chance(1, in: 4) {
+      others.keepsFor = .milliseconds(random.pick([300, 8_000, 90_000]) ?? 300)
+    }
+    // However often it is slowed down for others, it ends some time.
+    let wanted = options.bandwidthBytesPerSecond
+    let rate = min(migrationBytesPerSecond, wanted == 0 ? UInt64.max : wanted)
+    let used = min(UInt64(random.number(in: 16...1024)) << 20, rate * 8)
+    source.memoryBytes = 2 << 30
+    target.memoryBytes = target.memoryBytes == 64 << 20 ? 2 << 30 : 4 << 30
+    source.timing.usedMemoryBytes = used
+    target.timing.usedMemoryBytes = used
+    // QEMU looks at its bandwidth each 100 ms, whatever the link takes in that time.
+    source.timing.highestBandwidth = min(1 << 30, migrationBytesPerSecond)
   }
 
   /// Every seed has kinds of faults of its own, many of few rather than few of many.

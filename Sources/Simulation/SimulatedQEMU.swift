@@ -249,6 +249,8 @@ public final class SimulatedQEMU {
 
   // MARK: - The end
 
+  /// It was told to quit, or its guest to end.
+  var endedInOrder: Bool { status == 0 }
   private var exitStatus: Int32 { status ?? 0 }
   private var status: Int32?
 

@@ -78,6 +78,9 @@ extension World {
       storageLink.vanishes = true
     case .sourceKilled: return kill(.source)
     case .targetKilled: return kill(.target)
+    case .targetReplaced:
+      guard scenario.isLocal, kill(.target) else { return false }
+      targetIsReplaced = true
     case .targetEnded: return order(.target, QEMUCommandName.quit)
     case .guestPowersOff: return actAsGuest(.powerOff)
     case .guestReboots: return actAsGuest(.reboot)

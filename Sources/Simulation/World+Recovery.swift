@@ -40,6 +40,7 @@ extension World {
     configuration.targetMonitor = .unix(path: "/target.qmp")
     if scenario.hasOutOfBandMonitor { configuration.sourceOutOfBand = .unix(path: "/oob.qmp") }
     configuration.record = journal.flatMap { try? JournalRecord.decode($0) }
+    recoveryKnowsTarget = configuration.record?.target.process != nil
     configuration.options.cluster = clusterWord
     for side in Side.allCases {
       // The kernel of this machine knows the journal's processes; and the word of whoever fenced.

@@ -57,7 +57,8 @@ extension World {
   /// A journal's record becomes durable, or the disk does not take it.
   private func persist(_ bytes: [UInt8]) {
     log.note("persist", at: now, bytes: bytes) { "\(bytes.count) bytes" }
-    if lastPhase != .ended, source.isAlive, source.runState == .finishMigrate {
+    // A recovery's only record is that of its end.
+    if session != nil, lastPhase != .ended, source.isAlive, source.runState == .finishMigrate {
       observer.violate(.bounds, "a record is made durable in the blackout", at: now)
     }
     let latency = Span.microseconds(random.number(in: 100...30_000))
@@ -112,6 +113,10 @@ extension World {
       sessionStreams[stream.rawValue] == nil
     else { return }
     let side = stream.side
+    if side == .target, targetIsReplaced {
+      meetSuccessor(stream)
+      return
+    }
     guard self[side].isAlive else {
       let failure: OpenFailure = random.chance(1, in: 2) ? .refused : .missing
       give(.streamUnavailable(stream, failure))
@@ -127,8 +132,28 @@ extension World {
     if scenario.isLocal {
       peer = PeerProcess(pid: side == .source ? 101 : 202, startTime: 1)
       knowsProcess[stream.rawValue] = true
+      if side == .target { hasMetTarget = true }
     }
     give(.streamOpened(stream, peer: peer))
+  }
+
+  /// Another QEMU answers, which runs under the number of the one that is gone: it must not hear a word.
+  private func meetSuccessor(_ stream: StreamID) {
+    streams.append(
+      SimulatedStream(
+        client: .session(stream), side: stream.side, monitor: 0, delay: scenario.targetDelay))
+    consoles.append([])
+    let index = streams.count - 1
+    streams[index].isOpenAtQEMU = false
+    sessionStreams[stream.rawValue] = index
+    // A session that never met the first one cannot tell.
+    let isKnown = recovery == nil ? hasMetTarget : recoveryKnowsTarget
+    give(.streamOpened(stream, peer: PeerProcess(pid: 202, startTime: 2)))
+    guard sessionStreams[stream.rawValue] == index else { return }
+    if isKnown {
+      observer.violate(.oneGuestRuns, "another guest's QEMU is taken for the target", at: now)
+    }
+    cut(index, losingWhatIsOnItsWay: false)
   }
 
   /// Connects a client to a QEMU's monitor; nil when its queue is full.
@@ -258,11 +283,20 @@ extension World {
       sessionStreams[stream.rawValue] = nil
       log.note("ended", at: now, number: UInt64(index)) { "\(stream)" }
       observer.delivered([], on: stream, delay: streams[index].delay, at: now)
-      give(.streamEnded(stream))
+      give(.streamEnded(stream, withProcess: endedWithProcess(index)))
     case .hostProgram, .stranger: otherClientEnded(index)
     case .other(let client): otherClientEnded(client, at: index)
     case .console: break
     }
+  }
+
+  /// Whether the kernel tells that the process was ending when its stream ended.
+  ///
+  /// A QEMU that is told to quit closes its monitors before that; one that is killed, or gives up, does
+  /// not get to it.
+  private func endedWithProcess(_ index: Int) -> Bool {
+    let qemu = self[streams[index].side]
+    return scenario.isLocal && !streams[index].isCut && !qemu.isAlive && !qemu.endedInOrder
   }
 
   // MARK: - Reports
@@ -295,7 +329,7 @@ extension World {
       }
       observer.ended(
         session?.conclusion, source: source, target: target,
-        struck: struck + (others.hasKept ? [.strangerAtSource] : []), at: now)
+        struck: struck + (scenario.others.count > 0 ? [.strangerAtSource] : []), at: now)
     case .progressed, .warning, .log: break
     }
   }

@@ -42,6 +42,7 @@ public final class World {
   static let aftermath = Span.seconds(5)
 
   let scenario: Scenario
+  let seed: UInt64
   public private(set) var now = MonotonicInstant(nanoseconds: 1_000_000_000)
   var queue = EventQueue<Happening>()
   var random: RandomSource
@@ -75,6 +76,11 @@ public final class World {
   /// What is durable of the journal.
   var journal: [UInt8]?
   var hasHealed = false
+  /// Another guest's QEMU has the target's address.
+  var targetIsReplaced = false
+  /// The migration's session has met the target's process; the recovery has it from the journal.
+  var hasMetTarget = false
+  var recoveryKnowsTarget = false
 
   public internal(set) var happenings = 0
   public internal(set) var struck: [FaultKind] = []
@@ -88,6 +94,7 @@ public final class World {
 
   public init(_ scenario: Scenario, seed: UInt64, isVerbose: Bool = false) {
     self.scenario = scenario
+    self.seed = seed
     start = now
     random = RandomSource(seed: seed ^ 0x5EED_0F_A_0123_4567)
     log = SimulationLog(isVerbose: isVerbose)
@@ -372,12 +379,28 @@ public final class World {
 
   private func report() -> RunReport {
     observer.finish(source: source, target: target, storage: storage, at: now)
+    if observer.violations.isEmpty { compareWithUndisturbedTwin() }
     return RunReport(
       violations: observer.violations + observer.remarks, hash: log.hash,
       conclusion: observer.conclusion,
       happenings: happenings, struck: struck, transitions: transitions,
       recoveryRules: recoveryRules, ambiguousPauses: observer.ambiguousPauses,
       steps: steps, distinctSteps: distinctSteps, duration: now - start)
+  }
+}
+
+extension World {
+  /// What a later QEMU says, and waking up for nothing, do not change how it ends (I7).
+  private func compareWithUndisturbedTwin() {
+    guard !struck.isEmpty, struck.allSatisfy(\.isHarmless), let end = observer.conclusion?.end,
+      !scenario.endsByTheClock
+    else { return }
+    var undisturbed = scenario
+    undisturbed.faults = []
+    let twin = World(undisturbed, seed: seed).run()
+    guard let other = twin.conclusion?.end, twin.violations.isEmpty, other != end else { return }
+    observer.violate(
+      .strangenessChangesNothing, "it ended '\(end)' rather than '\(other)'", at: now)
   }
 }
 

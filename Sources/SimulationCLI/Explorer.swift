@@ -5,21 +5,37 @@ import Simulation
 /// Every fault, or every pair, at every step of every order.
 struct Explorer {
   private let options: Options
-  private var worlds = 0
-  private var broken = 0
-  private var struck = [Int](repeating: 0, count: FaultKind.allCases.count)
-  /// Pairs that are some other world, because their first fault strikes nothing.
-  private var pairsOfOne = 0
-  /// Worlds with a first fault; `--part` deals them out.
+  private var tally = Tally()
+  private var share = Share(index: 0, count: 1)
+  /// Worlds with a first fault, which are dealt out.
   private var dealt = 0
 
   init(_ options: Options) { self.options = options }
 
   /// Answers whether every rule held.
   mutating func run() -> Bool {
-    let first = clock()
+    let options = options
+    let work = { (share: Share) in
+      var part = Explorer(options)
+      part.run(share)
+      return part.tally
+    }
+    guard let tally = Workers.run(options.jobs, stopsWhenBroken: !options.keepsGoing, work) else {
+      print("a process of this exploration did not come to its end")
+      return false
+    }
+    self.tally = tally
+    printFigures()
+    return tally[Tally.broken] == 0
+  }
+
+  private mutating func run(_ share: Share) {
+    // A part of the whole, and of that the share of this process.
+    self.share = Share(
+      index: options.part.index + options.part.count * share.index,
+      count: options.part.count * share.count)
+    let began = clock()
     for (number, order) in Order.all.enumerated() where isChosen(number) {
-      let before = (worlds: worlds, broken: broken)
       let exploration = Exploration(order)
       if !options.faults.isEmpty {
         judge(exploration, options.faults, number)
@@ -28,19 +44,16 @@ struct Explorer {
       } else {
         exploreSingles(exploration, number)
       }
-      let steps =
-        options.exploredFaults == 2
-        ? "\(exploration.distinctSteps.count) distinct ones of \(exploration.steps.count) steps"
-        : "\(exploration.steps.count) steps"
-      print(
-        "order \(number) (\(order)): \(steps), \(worlds - before.worlds) worlds, "
-          + "\(broken - before.broken) violations")
-      fflush(nil)
-      if broken > 0 && !options.keepsGoing { break }
+      if share.index == 0 {
+        tally.add("steps of \(number)", exploration.steps.count)
+        tally.add("distinct steps of \(number)", exploration.distinctSteps.count)
+      }
+      if isOver { break }
     }
-    printFigures(Double(clock() - first) / Double(CLOCKS_PER_SEC))
-    return broken == 0
+    tally.add(Tally.milliseconds, Int(Double(clock() - began) / Double(CLOCKS_PER_SEC) * 1000))
   }
+
+  private var isOver: Bool { tally[Tally.broken] > 0 && !options.keepsGoing }
 
   /// Pairs are tried in one variant of every way of doing it: the variants take turns.
   private func isChosen(_ number: Int) -> Bool {
@@ -48,15 +61,28 @@ struct Explorer {
     return options.exploredFaults != 2 || Order.forPairs.contains(number)
   }
 
-  private func printFigures(_ seconds: Double) {
+  private func printFigures() {
+    for (number, order) in Order.all.enumerated() where tally["worlds of \(number)"] > 0 {
+      let steps =
+        options.exploredFaults == 2
+        ? "\(tally["distinct steps of \(number)"]) distinct ones of "
+          + "\(tally["steps of \(number)"]) steps"
+        : "\(tally["steps of \(number)"]) steps"
+      print(
+        "order \(number) (\(order)): \(steps), \(tally["worlds of \(number)"]) worlds, "
+          + "\(tally["broken of \(number)"]) broken")
+    }
     if options.exploredFaults > 0 {
-      print("worlds in which a fault struck:")
-      for (kind, count) in zip(FaultKind.allCases, struck) {
-        print("  \(count)  \(kind.rawValue)")
+      print("times that a fault struck:")
+      for kind in FaultKind.allCases {
+        print("  \(tally["fault \(kind.rawValue)"])  \(kind.rawValue)")
       }
     }
-    if pairsOfOne > 0 { print("pairs whose first fault finds nothing to strike: \(pairsOfOne)") }
-    print("\(worlds) worlds in \(Int(seconds * 1000)) ms of processor time; \(broken) violations")
+    let pairs = tally["pairs of one"]
+    if pairs > 0 { print("pairs whose first fault finds nothing to strike: \(pairs)") }
+    print(
+      "\(tally[Tally.worlds]) worlds in \(tally[Tally.milliseconds]) ms of processor time; "
+        + "\(tally[Tally.broken]) violations")
   }
 
   private func strided(_ steps: [Int]) -> [Int] {
@@ -65,7 +91,7 @@ struct Explorer {
 
   private mutating func isDealtToUs() -> Bool {
     dealt += 1
-    return dealt % options.part.count == options.part.index
+    return dealt % share.count == share.index
   }
 
   private mutating func exploreSingles(_ exploration: Exploration, _ number: Int) {
@@ -82,7 +108,7 @@ struct Explorer {
       for kind in FaultKind.allCases where isDealtToUs() {
         let seconds = steps.filter { $0 >= step }
         guard judge(exploration, [(kind, step)], number) > 0 else {
-          pairsOfOne += seconds.count * FaultKind.allCases.count
+          tally.add("pairs of one", seconds.count * FaultKind.allCases.count)
           continue
         }
         for second in seconds {
@@ -99,20 +125,20 @@ struct Explorer {
   private mutating func judge(
     _ exploration: Exploration, _ faults: [(kind: FaultKind, step: Int)], _ number: Int
   ) -> Int {
-    if broken > 0 && !options.keepsGoing { return 0 }
-    worlds += 1
+    if isOver { return 0 }
     let world = exploration.world(faults, isVerbose: options.isVerbose)
     let report = world.run()
     for line in world.log.lines { print(line) }
-    for kind in report.struck {
-      if let index = FaultKind.allCases.firstIndex(of: kind) { struck[index] += 1 }
-    }
+    tally.add(report)
+    tally.add("worlds of \(number)")
     guard !report.violations.isEmpty else { return report.struck.count }
-    broken += 1
+    tally.add("broken of \(number)")
     let list = faults.map { "\($0.kind.rawValue)@\($0.step)" }.joined(separator: ",")
     for violation in report.violations {
+      tally.add(Tally.broken)
       print(
         "--order \(number) --faults \(list): \(violation.rule.rawValue): \(violation.text)")
+      fflush(nil)
     }
     return report.struck.count
   }

@@ -5,14 +5,16 @@ struct Options {
   struct Problem: Error { var text: String }
 
   static let usage = """
-    usage: switchover-sim [--seeds FIRST..LAST | --seed N | --window WORD --seconds N]
+    usage: switchover-sim [--seeds FIRST..LAST | --seed N | --window WORD --worlds N]
            switchover-sim --explore FAULTS [--stride N] [--order N] [--part I/N]
            switchover-sim --order N --faults KIND@STEP[,KIND@STEP]
            switchover-sim --list FILE
       --seeds FIRST..LAST  runs these worlds, both ends included (default 1..1000)
       --seed N             runs one world
       --window WORD        runs worlds that begin at a seed derived from the word, such as a commit
+      --worlds N           and ends after so many
       --seconds N          stops after so many seconds of wall time
+      --jobs N             works in so many processes (default 1)
       --hashes             prints the log's hash of every world
       --explore FAULTS     every fault (1), or every pair of faults (2), at every step of every order
       --stride N           takes only every Nth step (default 1)
@@ -22,8 +24,10 @@ struct Options {
       --list FILE          runs the worlds that FILE names, 'seed N' or 'order N faults LIST' a line
       --verbose            prints everything that happens in a world
       --keep-going         goes on after a violation
+      --until RULE         goes on until this rule is broken
     A campaign of \(Campaign.worldsThatMustCoverAll) worlds or more fails when a row of the transition
-    table was never taken, or a kind of fault never struck.
+    table was never taken, or a kind of fault never struck; one that is long enough also when its
+    processes have more and more memory in use.
     """
 
   var first: UInt64 = 1
@@ -33,6 +37,8 @@ struct Options {
   var printsHashes = false
   var isVerbose = false
   var keepsGoing = false
+  var until: Rule?
+  var jobs = 1
   /// How many faults strike in one world of an exploration; 0: no exploration.
   var exploredFaults: UInt64 = 0
   var stride: UInt64 = 1
@@ -52,6 +58,10 @@ struct Options {
       case "--window":
         first = Self.seed(of: rest.next() ?? "")
         last = UInt64.max
+      case "--worlds":
+        let worlds = max(try Self.number(rest.next(), after: argument), 1)
+        last = first.addingReportingOverflow(worlds - 1).partialValue
+      case "--jobs": jobs = Int(clamping: max(try Self.number(rest.next(), after: argument), 1))
       case "--seconds": seconds = try Self.number(rest.next(), after: argument)
       case "--hashes": printsHashes = true
       case "--explore":
@@ -66,12 +76,13 @@ struct Options {
       case "--list": list = rest.next() ?? ""
       case "--verbose": isVerbose = true
       case "--keep-going": keepsGoing = true
+      case "--until": until = try Self.rule(rest.next() ?? "")
       default: throw Problem(text: "unknown argument '\(argument)'")
       }
     }
     guard first <= last else { throw Problem(text: "the range is empty") }
     guard last < UInt64.max || seconds != nil else {
-      throw Problem(text: "'--window' needs '--seconds'")
+      throw Problem(text: "'--window' needs '--worlds' or '--seconds'")
     }
   }
 
@@ -104,6 +115,11 @@ struct Options {
       let step = Int(parts[1])
     else { throw Problem(text: "'\(text)' is no KIND@STEP") }
     return (kind, step)
+  }
+
+  private static func rule(_ text: String) throws(Problem) -> Rule {
+    guard let rule = Rule(rawValue: text) else { throw Problem(text: "'\(text)' is no rule") }
+    return rule
   }
 
   private static func range(

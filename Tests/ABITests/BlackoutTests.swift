@@ -31,6 +31,30 @@ struct BlackoutTests {
     }
   }
 
+  /// Also not by the ssh that is a child.
+  @Test("by ssh nothing is set up either", arguments: Carrier.allCases)
+  func setUpBySSH(carrier: Carrier) throws {
+    let pair = try QEMUPair()
+    let server = try SSHServer()
+    let trace = pair.directory.file("trace")
+    let program = try BuiltLibrary.compile(
+      "children", of: BuiltLibrary.programs, in: pair.directory)
+    var addresses = pair.addresses
+    addresses[1] = server.address(addresses[1])
+    try Command(
+      ["strace", "-f", "-s", "4096", "-o", trace, program, "plain"] + addresses
+        + ["\(carrier.rawValue)"] + server.command(), in: pair.directory
+    ).expectSuccess()
+    let calls = try String(contentsOfFile: trace, encoding: .utf8).split(separator: "\n")
+    let begin = try #require(calls.firstIndex { $0.contains("recv") && $0.contains(#"\"STOP\""#) })
+    let end = try #require(
+      calls[begin...].firstIndex { $0.contains("recv") && $0.contains(#"\"RESUME\""#) })
+    #expect(calls[begin...end].contains { $0.contains("send") && $0.contains(#"\"cont\""#) })
+    let setUp = #/^\d+ +(socket|connect|accept4?|v?fork|clone3?|execve|open(at)?|unlink(at)?)\(/#
+    #expect(calls.contains { $0.prefixMatch(of: setUp) != nil })
+    for call in calls[begin...end] { #expect(call.prefixMatch(of: setUp) == nil, "\(call)") }
+  }
+
   @Test("memory is hardly asked for", arguments: QEMUVersion.allCases)
   func allocations(version: QEMUVersion) throws {
     let pair = try QEMUPair(.init(version))

@@ -2,8 +2,8 @@ import CBenchmarks
 import Glibc
 import QEMUHarness
 
-/// `switchover-bench [--rounds N] [switchover] [disk] [disk-far] [codec] [reaction]`: figures side by
-/// side, and whether they reach the goals; status 1 when one was missed.
+/// `switchover-bench [--rounds N] [switchover] [disk] [disk-far] [codec] [reaction] [tunnel]
+/// [tunnel-far]`: figures side by side, and whether they reach the goals; status 1 when one was missed.
 @main
 enum Program {
   static func main() throws {
@@ -17,7 +17,8 @@ enum Program {
     func wants(_ part: String) -> Bool { words.isEmpty || words.contains(part) }
     var goals = Goals()
     if wants("codec") { CodecBenchmark().run() }
-    if wants("reaction") { ReactionBenchmark().run(&goals) }
+    if wants("reaction") { try ReactionBenchmark().run(&goals) }
+    if wants("tunnel") { try TunnelBenchmark(rounds: rounds).run(&goals) }
     for version in QEMUVersion.allCases {
       if wants("switchover") {
         try SwitchoverBenchmark(
@@ -27,6 +28,9 @@ enum Program {
             .pollingTenths,
           ]
         ).run(&goals)
+      }
+      if wants("tunnel-far") {
+        try FarTunnelBenchmark(version: version, rounds: rounds).run(&goals)
       }
       if wants("disk") { try DiskBenchmark(version: version, rounds: rounds).run(&goals) }
       if wants("disk-far") {

@@ -25,6 +25,15 @@ struct Goals {
         + "\(what): \(fixed(value)) \(unit), at most \(fixed(limit))")
   }
 
+  /// Says whether a figure is large enough.
+  mutating func judge(_ what: String, _ value: Double, atLeast limit: Double, _ unit: String) {
+    let isMet = value >= limit
+    if !isMet { missed += 1 }
+    print(
+      "  " + pad(isMet ? "goal met:" : "GOAL MISSED:", 14)
+        + "\(what): \(fixed(value)) \(unit), at least \(fixed(limit))")
+  }
+
   /// The same for a median beside that of its floor in the same run.
   mutating func judge(
     _ what: String, _ series: Series?, beside floor: Series?, atMost limit: Double

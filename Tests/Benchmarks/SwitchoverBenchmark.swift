@@ -159,36 +159,11 @@ struct SwitchoverBenchmark {
   private func migrateWithLibrary(
     _ pair: QEMUPair, _ way: Way
   ) throws -> [(name: String, length: Double)] {
-    var loop: OpaquePointer?
-    var migration: OpaquePointer?
-    try check(swo_loop_new(&loop))
-    defer { swo_loop_free(loop) }
-    try check(swo_migration_new(loop, &migration))
-    defer { swo_migration_free(migration) }
-    try check(swo_migration_set_monitor(migration, 1, pair.source.monitorPaths[0]))
-    try check(swo_migration_set_monitor(migration, 2, pair.target.monitorPaths[0]))
-    try check(swo_migration_set_uri(migration, pair.migrationAddress))
-    try check(swo_migration_set_source_end(migration, 1))
-    try check(swo_migration_set_hand_over(migration, way == .beforeResume ? 1 : 3))
-    try check(swo_migration_start(migration))
-    while true {
-      let state = swo_migration_run(migration, -1)
-      try check(state)
-      if state == 2 { try check(swo_migration_handed_over(migration, 1)) }
-      if state == 1 { break }
-    }
-    guard swo_migration_end(migration) == 1 else {
-      throw HarnessError(String(cString: swo_migration_summary(migration)))
-    }
-    return (0..<max(swo_migration_ledger_count(migration), 0)).map { index in
-      var name: UnsafePointer<CChar>?
-      var length: Int64 = 0
-      _ = swo_migration_ledger_part(migration, index, &name, nil, &length)
-      return (name.map { String(cString: $0) } ?? "", Double(length) / 1000)
-    }
-  }
-
-  private func check(_ code: Int32) throws {
-    if code < 0 { throw HarnessError(String(cString: swo_last_error())) }
+    let migration = try LibraryMigration(
+      source: pair.source.monitorPaths[0], target: pair.target.monitorPaths[0],
+      uri: pair.migrationAddress,
+      handOver: way == .beforeResume ? .SWO_HAND_OVER_BEFORE_RESUME : .SWO_HAND_OVER_NONE)
+    try migration.run()
+    return migration.ledger
   }
 }

@@ -68,6 +68,18 @@ struct DemoTests {
     #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).isEmpty)
   }
 
+  @Test("by ssh loses nothing either, and leaves no sshd")
+  func ssh() throws {
+    let directory = try TemporaryDirectory()
+    let run = try CommandRun(["demo", "--ssh", "--disk"], variables: ["TMPDIR": directory.path])
+    #expect(run.waitForExit() == 0, "\(run.errors)\(run.output)")
+    #expect(run.output.contains("none lost, none twice, never on two machines"), "\(run.output)")
+    #expect(run.output.contains("none missing on A's disk"), "\(run.output)")
+    let port = try #require(run.output.firstMatch(of: #/an sshd of its own on port (\d+)\./#)).1
+    #expect(Endpoint.tcp(try #require(UInt16(port))).connect() < 0)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).isEmpty)
+  }
+
   @Test("an interruption ends both machines and leaves nothing")
   func interruption() throws {
     let directory = try TemporaryDirectory()

@@ -252,6 +252,33 @@ struct StrangerScenarios {
     #expect(it.engine.conclusion?.owner == .unknown)
   }
 
+  /// I2: the whole guest may be there.
+  @Test func aTargetThatIsSilentAboutADeadSourcesGuestMayHaveIt() {
+    var it = Scenario.transferring(.none)
+    it.event(.target, .migration(.active))
+    it.feed(.fenced(.source))
+    it.lose(.source)
+    for _ in 0..<12 { it.pass(.seconds(9)) }
+    #expect(it.engine.phase == .ended)
+    #expect(it.engine.conclusion?.owner == .nobody)
+    #expect(it.engine.conclusion?.guest == .unknown)
+    #expect(it.sent(.cont, to: .target) == 0)
+  }
+
+  @Test func aTargetThatSaysItHasNotADeadSourcesGuestIsBelieved() {
+    var it = Scenario.transferring(.none)
+    it.event(.target, .migration(.active))
+    it.feed(.fenced(.source))
+    it.lose(.source)
+    for _ in 0..<12 {
+      it.pass(.seconds(9))
+      if it.open.contains(where: { $0 == (.target, .queryMigrate) }) { it.report(.target, .active) }
+    }
+    #expect(it.engine.phase == .ended)
+    #expect(it.engine.conclusion?.owner == .source)
+    #expect(it.engine.conclusion?.guest == .off)
+  }
+
   @Test func aSourceThatWeResumedIsNotAStrangers() {
     var it = Scenario.transferring(.beforeResume)
     it.completeOnSource()

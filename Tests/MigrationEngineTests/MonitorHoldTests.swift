@@ -151,6 +151,35 @@ struct MonitorHoldTests {
     #expect(next(&hold, now) == .leave)
   }
 
+  /// Its figures may be as old as its answers are late.
+  @Test func aQEMUThatAnswersLateIsLeftAllTheSame() {
+    var (hold, now) = waiting(1 << 30)
+    now = now + .milliseconds(300)
+    hold.progressed(remainingBytes: 1 << 30, bytesPerSecond: 100e6, at: now)
+    now = now + .milliseconds(300)
+    #expect(hold.isAboutToLeave(at: now))
+    #expect(next(&hold, now) == .leave)
+    #expect(!hold.isAboutToLeave(at: now))
+  }
+
+  /// A rate that was only seen slowed down says nothing about how much it sends until it is slow.
+  @Test func aQEMUThatWasNeverSeenAtFullRateIsGivenTimeToSlowDown() {
+    var hold = MonitorHold()
+    hold.attached(at: Self.start)
+    var now = Self.start + .milliseconds(1_000)
+    hold.clientsWait(1, at: now)
+    _ = hold.next(.transfer(Row.limits), isIdle: false, at: now)
+    hold.progressed(remainingBytes: 1 << 30, bytesPerSecond: 40e3, at: now)
+    #expect(hold.next(.transfer(Row.limits), isIdle: true, at: now) == .slowDown)
+    now = now + .milliseconds(2)
+    hold.progressed(remainingBytes: 1 << 30, bytesPerSecond: 40e3, at: now)
+    #expect(next(&hold, now) == nil)
+    now = now + .milliseconds(298)
+    #expect(next(&hold, now) == .askProgress)
+    hold.progressed(remainingBytes: 1 << 29, bytesPerSecond: 40e3, at: now)
+    #expect(next(&hold, now) == .leave)
+  }
+
   @Test func aQEMUThatDoesNotSlowDownIsNotLeft() {
     var (hold, now) = waiting(100_000_000, 2_000)
     var acts: [MonitorHold.Act] = []

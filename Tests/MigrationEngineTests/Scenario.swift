@@ -188,6 +188,7 @@ struct Scenario {
 
   /// A side's QEMU is gone, and the kernel says so.
   mutating func die(_ side: Side) {
+    feed(.heardToTheEnd(side))
     lose(side)
     feed(.processExited(side))
   }

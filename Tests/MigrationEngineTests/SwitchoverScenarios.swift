@@ -283,9 +283,23 @@ struct SwitchoverScenarios {
     #expect(it.sent(.cont, to: .source) == 1)
   }
 
+  /// I1: QEMU closed the monitor, or we gave it up, and what it said until it ended was not heard.
+  @Test func targetThatOutlivedItsMonitorMayHaveRun() {
+    var it = Scenario.transferring(.none)
+    it.completeOnSource()
+    it.lose(.target)
+    it.feed(.processExited(.target))
+    it.reply(.source, .queryMigrate, .answered(.unreadable))
+    it.settle()
+    #expect(it.sent(.cont, to: .source) == 0)
+    #expect(it.engine.conclusion?.owner == .nobody)
+    #expect(it.engine.conclusion?.guest == .unknown)
+  }
+
   @Test func targetThatDiesAfterTheGrantNeedsItsProcessToBeGone() {
     var it = Scenario.transferring(.none)
     it.completeOnSource()
+    it.feed(.heardToTheEnd(.target))
     it.feed(.monitorLost(.target))
     it.feed(.replied(.target, .cont, .lost, roundTrip: .zero))
     it.open.removeAll { $0.command == .cont }

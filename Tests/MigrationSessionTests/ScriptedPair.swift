@@ -75,7 +75,7 @@ struct ScriptedPair<Session: DrivenSession> {
   mutating func die(_ side: Side) {
     self[side].isThere = false
     for stream in StreamID.allCases where stream.side == side && open.remove(stream) != nil {
-      inputs.append(.streamEnded(stream))
+      inputs.append(.streamEnded(stream, withProcess: self[side].process != nil))
       if self[side].process != nil { inputs.append(.processExited(stream)) }
     }
   }
@@ -84,7 +84,7 @@ struct ScriptedPair<Session: DrivenSession> {
   mutating func cut(_ stream: StreamID) {
     guard open.remove(stream) != nil else { return }
     bytes.removeAll { $0.stream == stream }
-    inputs.append(.streamEnded(stream))
+    inputs.append(.streamEnded(stream, withProcess: false))
   }
 
   mutating func say(_ side: Side, event: String, data: String = "{}") {

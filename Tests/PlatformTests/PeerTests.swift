@@ -55,6 +55,38 @@ extension PlatformTests {
       #expect(identity.liveness() == .exited)
     }
 
+    @Test func tellsAStreamThatEndedWithItsProcessFromOneThatWasClosed() throws {
+      let path = directory.path + "/s"
+      for isKilled in [true, false, true, true] {
+        let (near, far) = try socketPair()
+        let pid = fork()
+        if pid == 0 {
+          alarm(60)
+          let listener = try? listenAt(path)
+          _ = try? send(listener == nil ? "n" : "y", to: far)
+          near.close()
+          // Whoever connects is shut out when told so, or when all ends.
+          var byte: UInt8 = 0
+          while read(far.number, &byte, 1) < 0 {}
+          listener?.close()
+          while true { pause() }
+        }
+        far.close()
+        #expect(isReadable(near.number, withinMilliseconds: 20_000))
+        let connection = try StreamSocket.connect(to: SocketAddress(unixPath: path))
+        let peer = try #require(SocketPeer(of: connection.descriptor))
+        #expect(!peer.isEnding)
+        if isKilled { kill(pid, SIGKILL) } else { _ = try send("x", to: near) }
+        #expect(isReadable(connection.descriptor.number, withinMilliseconds: 20_000))
+        // At once: nothing has to be waited for after the end of the stream.
+        #expect(peer.isEnding == isKilled)
+        kill(pid, SIGKILL)
+        waitpid(pid, nil, 0)
+        #expect(peer.isEnding)
+        unlink(path)
+      }
+    }
+
     @Test func knowsAQEMUByItsProgram() throws {
       for (name, expected) in [("qemu-system-x86_64", true), ("kvm", true), ("kvmtool", false)] {
         let child = try start(name, in: directory)
@@ -116,6 +148,7 @@ extension PlatformTests {
         let status = ProcessStatus(line: "4711 \(name) \(rest)")
         #expect(status?.parent == 17)
         #expect(status?.startTime == 987_654_321)
+        #expect(status?.isExiting == true)
       }
       for line in [
         "", "1 (x)", "1 (x S 2", "1 (x) S 2 3", "1 (x) S y" + String(repeating: " 1", count: 30),

@@ -56,6 +56,25 @@ final class TunnelSituation {
     }
   }
 
+  /// Nothing of the user's key is in the texts for people, nor in what the process list shows of the
+  /// children.
+  func expectNothingSecret(
+    in migration: MigrationUnderTest, sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    let key = String(decoding: readFile(server.directory.file("user")) ?? [], as: UTF8.self)
+    let secrets = key.split(separator: "\n").filter { !$0.hasPrefix("-----") }
+    #expect(secrets.count > 2, sourceLocation: sourceLocation)
+    var shown = migration.log + migration.warnings + [migration.summary]
+    for child in sshChildren() {
+      for file in ["cmdline", "environ"] {
+        shown.append(String(decoding: readFile("/proc/\(child)/\(file)") ?? [], as: UTF8.self))
+      }
+    }
+    for text in shown {
+      #expect(!secrets.contains { text.contains($0) }, "\(text)", sourceLocation: sourceLocation)
+    }
+  }
+
   /// The ssh processes that this process has started, running or not collected.
   func sshChildren() -> [Int32] {
     guard let processes = opendir("/proc") else { return [] }

@@ -114,8 +114,6 @@ struct Fixture: Sendable {
 
   private init() {
     user = getpwuid(getuid()).map { String(cString: $0.pointee.pw_name) } ?? "root"
-    // sshd separates its privileges in there, and distributions make it at boot only.
-    if getuid() == 0 { mkdir("/run/sshd", 0o755) }
     atexit { Fixture.shared.directory.remove() }
     do {
       for type in ["ed25519", "ecdsa", "rsa"] {
@@ -151,77 +149,6 @@ struct Fixture: Sendable {
     } else {
       try run("ssh-keygen", "-q", "-t", type, "-N", passphrase, "-f", key(name))
     }
-  }
-}
-
-/// A real sshd on loopback with a configuration of its own.
-final class Server {
-  let port: UInt16
-  let directory = TemporaryDirectory()
-  private let child: ChildProcess
-
-  /// - Parameters:
-  ///   - options: lines for the configuration, before the common ones, so that they win.
-  ///   - authorizedKeys: names of keys that may log in.
-  init(
-    _ options: [String] = [], hostKeys: [String] = ["host_ed25519"],
-    authorizedKeys: [String] = [
-      "user_ed25519", "user_ecdsa", "user_ecdsa384", "user_ecdsa521", "user_rsa", "user_locked",
-      "user_ecdsa_locked",
-    ]
-  ) throws {
-    let fixture = Fixture.shared
-    let authorized = try directory.write(
-      "authorized_keys",
-      authorizedKeys.map { fixture.publicKey($0) + "\n" }.joined())
-    var started: (UInt16, ChildProcess)?
-    for _ in 0..<10 where started == nil {
-      started = try Self.start(directory, options, hostKeys, authorized)
-    }
-    guard let started else { throw TestFailure("sshd did not start") }
-    (port, child) = started
-  }
-
-  deinit {
-    child.terminate()
-    end(of: child)
-  }
-
-  var log: String { readFile("\(directory.path)/log") }
-
-  /// How many lines of the log contain `text`.
-  func logCount(_ text: String) -> Int {
-    log.split(whereSeparator: \.isNewline).count { $0.contains(text) }
-  }
-
-  private static func start(
-    _ directory: TemporaryDirectory, _ options: [String], _ hostKeys: [String],
-    _ authorized: String
-  ) throws -> (UInt16, ChildProcess)? {
-    let port = try unusedPort()
-    let lines =
-      options
-      + [
-        "ListenAddress 127.0.0.1:\(port)", "PidFile none", "UsePAM no", "StrictModes no",
-        "PermitRootLogin yes", "AuthorizedKeysFile \(authorized)", "PrintMotd no",
-        "PasswordAuthentication no", "KbdInteractiveAuthentication no", "LogLevel VERBOSE",
-        "MaxStartups 100",
-      ] + hostKeys.map { "HostKey \(Fixture.shared.key($0))" }
-    let configuration = try directory.write("sshd_config", lines.joined(separator: "\n") + "\n")
-    let log = "\(directory.path)/log"
-    let child = try ChildProcess(arguments: [
-      "/usr/sbin/sshd", "-D", "-f", configuration, "-E", log,
-    ])
-    let end = MonotonicClock.now + patience
-    while MonotonicClock.now < end {
-      if (try? connect(to: port)) != nil { return (port, child) }
-      guard child.reap() == .running else { return nil }
-      var nothing = pollfd(
-        fd: child.exitDescriptor?.number ?? -1, events: Int16(POLLIN), revents: 0)
-      poll(&nothing, 1, 10)
-    }
-    child.kill()
-    throw TestFailure("sshd does not listen: \(readFile(log))")
   }
 }
 

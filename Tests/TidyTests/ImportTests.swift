@@ -14,7 +14,7 @@ struct ImportTests {
     "Runtime": ["MigrationEngine", "MigrationSession", "QMP", "Platform", "SSH"],
     "SwitchoverABI": ["CSwitchover", "MigrationEngine", "MigrationSession", "QMP", "Runtime"],
     "Simulation": ["MigrationEngine", "MigrationSession", "QMP"],
-    "SimulationCLI": ["Glibc", "MigrationEngine", "Simulation"],
+    "SimulationCLI": ["CMalloc", "Glibc", "MigrationEngine", "Simulation"],
     "DemoGuest": [],
     "CLI": ["ArgumentParser", "CSwitchover", "DemoGuest", "CPlatform", "Glibc"],
   ]

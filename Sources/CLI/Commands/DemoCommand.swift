@@ -17,10 +17,14 @@ struct DemoCommand: ParsableCommand {
       every tick. The disk is mirrored and moves along; at the end it is compared with every write \
       that was acknowledged to the guest.
 
+      With --ssh each machine is reached from the other by ssh alone, through an sshd that is started \
+      on loopback with keys of its own. That needs Debian's openssh-server, not a running one.
+
       EXAMPLES
         switchover demo
         switchover demo --rounds 5
         switchover demo --disk
+        switchover demo --ssh
         switchover demo --qemu /usr/local/bin/qemu-system-x86_64
 
       \(HelpText.exitStatus)
@@ -35,6 +39,9 @@ struct DemoCommand: ParsableCommand {
   @Flag(help: "Give the guest a local disk, which moves along.")
   var disk = false
 
+  @Flag(help: "Let the machines reach each other by ssh, through a real sshd.")
+  var ssh = false
+
   @Flag(help: "Leave the last QEMU and its directory at the end, to look around.")
   var keep = false
 
@@ -43,7 +50,7 @@ struct DemoCommand: ParsableCommand {
   }
 
   func run() throws {
-    let demonstration = try Demonstration(qemu: qemu, rounds: rounds, hasDisk: disk)
+    let demonstration = try Demonstration(qemu: qemu, rounds: rounds, hasDisk: disk, usesSSH: ssh)
     let status = try demonstration.run(keep: keep)
     guard status == .asAsked else { throw CommandFailure(status) }
   }

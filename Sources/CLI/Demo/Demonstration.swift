@@ -31,13 +31,16 @@ final class Demonstration {
   private let style = Style(of: STDOUT_FILENO)
   private let directory: DemoDirectory
   private let setting: DemoMachine.Setting
+  /// nil: the machines reach each other without ssh.
+  private let server: DemoServer?
   private let log = TickLog()
   private var longestGapNanoseconds: UInt64 = 0
 
-  init(qemu: String, rounds: Int, hasDisk: Bool) throws {
+  init(qemu: String, rounds: Int, hasDisk: Bool, usesSSH: Bool) throws {
     self.rounds = rounds
     signals = try SignalPipe()
     directory = try DemoDirectory()
+    server = usesSSH ? try DemoServer(in: directory) : nil
     var configuration = GuestImage.Configuration()
     configuration.ticksPerSecond = Self.ticksPerSecond
     configuration.memory = .init(mebibytes: Self.busyMebibytes, pagesPerTick: Self.pagesPerTick)
@@ -87,6 +90,11 @@ final class Demonstration {
         "A and B have a disk of \(DemoDisk.bytes >> 20) MiB each; the guest writes a numbered sector "
           + "after every tick.")
     }
+    if let server {
+      say(
+        "Each is another host for the other one: everything goes by ssh, through an sshd of its own "
+          + "on port \(server.port).")
+    }
   }
 
   /// One migration with its progress, its ledger and what the guest noticed.
@@ -98,6 +106,10 @@ final class Demonstration {
     var plan = MigrationPlan(
       name: "the guest", source: source.monitorAddress, target: target.monitorAddress,
       uri: "unix:\(setting.directory)/migration\(number)")
+    if let server {
+      plan.target = server.address(of: target.monitorAddress)
+      plan.ssh = server.plan
+    }
     plan.tuning.bytesPerSecond = Self.bytesPerSecond
     plan.tuning.downtimeLimitMilliseconds = Self.downtimeLimitMilliseconds
     if setting.hasDisk {

@@ -33,7 +33,7 @@ public enum Endpoint: Sendable, Hashable {
   }
 
   /// Opens a socket and connects it; -1 with errno set if that fails.
-  func connect() -> Int32 {
+  public func connect() -> Int32 {
     let descriptor = makeSocket()
     guard descriptor >= 0 else { return -1 }
     guard withAddress({ Glibc.connect(descriptor, $0, $1) }) == 0 else {
@@ -46,7 +46,7 @@ public enum Endpoint: Sendable, Hashable {
   }
 
   /// Opens a listening socket; -1 with errno set if that fails.
-  func listen() -> Int32 {
+  public func listen() -> Int32 {
     let descriptor = makeSocket()
     guard descriptor >= 0 else { return -1 }
     guard withAddress({ Glibc.bind(descriptor, $0, $1) }) == 0, Glibc.listen(descriptor, 16) == 0

@@ -14,6 +14,10 @@ public final class SSHServer {
     public var authorizesKey = true
     /// What stands before the user's key in the list of those that may log in.
     public var keyOptions = ""
+    /// Files of host keys that are there already; they are not among those known to `command`.
+    public var hostKeyFiles: [String] = []
+    /// Public keys that may log in, instead of a user's key that is made.
+    public var authorizedKeys: [String]?
 
     public init() {}
   }
@@ -103,9 +107,13 @@ public final class SSHServer {
   private static func makeKeys(_ options: Options, in directory: TemporaryDirectory) throws {
     let names = options.hostKeys.map { "host_\($0)" }
     for (name, type) in zip(names, options.hostKeys) { try keygen(type, directory.file(name)) }
-    try keygen(options.userKey, directory.file("user"))
     try writeFile(
       Array((names.joined(separator: "\n") + "\n").utf8), to: directory.file("host-keys"))
+    if let keys = options.authorizedKeys {
+      let text = keys.map { $0 + "\n" }.joined()
+      return try writeFile(Array(text.utf8), to: directory.file("authorized_keys"))
+    }
+    try keygen(options.userKey, directory.file("user"))
     let key = String(decoding: readFile(directory.file("user.pub")) ?? [], as: UTF8.self)
     let line = options.keyOptions.isEmpty ? key : "\(options.keyOptions) \(key)"
     try writeFile(
@@ -134,6 +142,7 @@ public final class SSHServer {
         "PrintMotd no", "PasswordAuthentication no", "KbdInteractiveAuthentication no",
         "LogLevel DEBUG1", "MaxStartups 100",
       ] + options.hostKeys.map { "HostKey \(directory.file("host_\($0)"))" }
+      + options.hostKeyFiles.map { "HostKey \($0)" }
     let configuration = directory.file("sshd_config")
     try writeFile(Array((lines.joined(separator: "\n") + "\n").utf8), to: configuration)
     let child = try ChildProcess(
