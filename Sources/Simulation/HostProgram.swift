@@ -10,6 +10,8 @@ struct HostProgram {
     case givesUp(stream: Int)
     case strangerLeaves(stream: Int)
     case reapsFenced(Side)
+    /// It has resumed the target, and nobody has noticed for long.
+    case saysThatItResumed
   }
 
   /// Where the cluster believes the guest to be; nil: it does not know.
@@ -51,6 +53,8 @@ extension World {
       closeByClient(index)
       hostAttemptFailed()
     case .strangerLeaves(let index): closeByClient(index)
+    case .saysThatItResumed:
+      if session != nil, sessionEndedAt == nil { give(.requested(.handedOver(.done))) }
     case .reapsFenced(let side):
       if !self[side].isAlive { give(.requested(.fenced(side))) }
     }
@@ -119,10 +123,15 @@ extension World {
       } else if message["id"] == 1 {
         host.stream = nil
         closeByClient(index)
-        // The session sees the RESUME by itself.
-        if message["return"] != nil { host.ownership = .target } else { hostAttemptFailed() }
+        if message["return"] != nil { hostHasResumed() } else { hostAttemptFailed() }
       }
     }
+  }
+
+  /// The session sees the guest run by itself, unless that stood again at once as it had before.
+  private func hostHasResumed() {
+    host.ownership = .target
+    schedule(.hostProgram(.saysThatItResumed), after: .seconds(10))
   }
 
   func otherClientEnded(_ index: Int) {

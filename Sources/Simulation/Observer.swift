@@ -164,6 +164,8 @@ struct Observer {
 
   // MARK: - The session
 
+  mutating func opened(_ stream: StreamID) { if stream == .sourceMonitor { sourceTail = [] } }
+
   mutating func delivered(
     _ bytes: [UInt8], on stream: StreamID, delay: Span, at now: MonotonicInstant
   ) {
@@ -173,10 +175,13 @@ struct Observer {
     let left = MonotonicInstant(nanoseconds: now.nanoseconds - delay.nanoseconds)
     if side == .source { contact.source = left } else { contact.target = left }
     guard stream == .sourceMonitor, hasMigrated else { return }
-    // The word may arrive in pieces.
-    sourceTail = sourceTail.suffix(Self.runningWord.count) + bytes
-    if sourceTail.contains(Self.stopWord) { stopDelivered = true }
-    if strangerResumed, [Self.resumeWord, Self.runningWord].contains(where: sourceTail.contains) {
+    // The word may arrive in pieces, and is none before its line is whole.
+    sourceTail += bytes
+    guard let end = sourceTail.lastIndex(of: UInt8(ascii: "\n")) else { return }
+    let lines = Array(sourceTail[...end])
+    sourceTail.removeSubrange(...end)
+    if lines.contains(Self.stopWord) { stopDelivered = true }
+    if strangerResumed, [Self.resumeWord, Self.runningWord].contains(where: lines.contains) {
       sessionKnowsOfStranger = true
     }
   }

@@ -128,6 +128,7 @@ extension World {
       return
     }
     sessionStreams[stream.rawValue] = index
+    observer.opened(stream)
     var peer: PeerProcess?
     if scenario.isLocal {
       peer = PeerProcess(pid: side == .source ? 101 : 202, startTime: 1)

@@ -34,8 +34,8 @@ struct WordingTests {
     }
   }
 
-  /// Recorded traffic and fuzzing corpora are kept byte for byte.
+  /// Recorded traffic, fuzzing corpora and patches are kept byte for byte.
   private func isRecording(_ file: SourceTree.File) -> Bool {
-    ["json", "jsonl", "qmp", "txt", "bin"].contains { file.name.hasSuffix("." + $0) }
+    ["json", "jsonl", "qmp", "txt", "bin", "patch"].contains { file.name.hasSuffix("." + $0) }
   }
 }
