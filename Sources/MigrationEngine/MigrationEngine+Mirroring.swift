@@ -166,8 +166,21 @@ extension MigrationEngine {
       }
     } else if alarms.takeDue(.poll, at: now) {
       alarms.set(.poll, nextReport)
+      endChases(&effects)
       poll(.queryBlockJobs, .source, &effects)
       effects.append(.progressed)
+    }
+  }
+
+  /// A copy in the background is never done where the guest writes again within the round trip that the
+  /// last few bytes take: from here on each of its writes waits for the target, as it would from ready on.
+  private mutating func endChases(_ effects: inout [EngineEffect]) {
+    guard canChangeMode else { return }
+    for mirror in mirrors.chasing(for: .seconds(1), at: now)
+    where !awaited.contains(.blockJobChange(job: mirror.jobID), .source) {
+      effects.append(
+        .log("the guest keeps ahead of the mirror of '\(mirror.disk.device)': write-blocking now"))
+      ask(.blockJobChange(job: mirror.jobID), .source, &effects)
     }
   }
 

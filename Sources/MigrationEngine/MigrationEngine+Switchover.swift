@@ -166,8 +166,12 @@ extension MigrationEngine {
 
   /// Whether it is known, or cannot be learnt any more, if the guest ran (I8).
   private mutating func guestRunIsExplained(_ effects: inout [EngineEffect]) -> Bool {
-    // What a source that died had to say was heard to its end.
-    guard guestRun.isInQuestion, !source.isProvenDead else { return true }
+    guard guestRun.isInQuestion else { return true }
+    if source.isProvenDead {
+      // It ended while nobody listened: it may have been paused before.
+      if !source.isHeardToTheEnd { guestRun.leaveOpen() }
+      return true
+    }
     if !alarms.isSet(.step) { alarms.set(.step, now + Self.explanationLimit) }
     if source.isOutOfReach || alarms.takeDue(.step, at: now) {
       guestRun.leaveOpen()
@@ -185,6 +189,7 @@ extension MigrationEngine {
         standingWarned = true
         effects.append(.warn("source's QEMU ended; the target has the whole guest"))
       }
+      guard guestRunIsExplained(&effects) else { return .switchingOver }
       return proceedToTarget(&effects)
     }
     let targetCannotRun = target.status == .failed || target.isProvenDead || target.isOutOfReach

@@ -55,6 +55,8 @@ struct MirrorSet: Sendable {
     var report: BlockJobReport?
     /// The first of all looks in a row at which the same write of the guest was on its way.
     var stuckSince: MonotonicInstant?
+    /// The first of all looks in a row at which it copied in the background, with little left and not ready.
+    var chasingSince: MonotonicInstant?
 
     /// The block job's id on the source.
     var jobID: String {
@@ -148,6 +150,7 @@ struct MirrorSet: Sendable {
     for position in mirrors.indices {
       let report = reports.first { $0.id == mirrors[position].jobID }
       noteStall(position, report, now)
+      noteChase(position, report, now)
       mirrors[position].report = report
       guard let report else {
         if mirrors[position].isLive { mirrors[position].state = .gone }
@@ -178,6 +181,27 @@ struct MirrorSet: Sendable {
       return
     }
     if mirrors[position].stuckSince == nil { mirrors[position].stuckSince = now }
+  }
+
+  /// So few bytes are all that a guest at work has changed meanwhile.
+  private static let littleLeft: UInt64 = 16 << 20
+
+  private mutating func noteChase(
+    _ position: Int, _ report: BlockJobReport?, _ now: MonotonicInstant
+  ) {
+    guard let report, report.status == "running", !report.isReady, report.offset > 0,
+      !mirrors[position].isWriteBlocking,
+      report.length - min(report.offset, report.length) <= Self.littleLeft
+    else {
+      mirrors[position].chasingSince = nil
+      return
+    }
+    if mirrors[position].chasingSince == nil { mirrors[position].chasingSince = now }
+  }
+
+  /// The mirrors whose guest has kept just ahead of them for so long, by more looks than one.
+  func chasing(for span: Span, at now: MonotonicInstant) -> [Mirror] {
+    mirrors.filter { mirror in mirror.chasingSince.map { now >= $0 + span } ?? false }
   }
 
   mutating func becameReady(_ jobID: String) {

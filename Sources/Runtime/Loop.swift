@@ -19,8 +19,10 @@ public enum LoopError: Error, Equatable, Sendable {
 public final class Loop {
   /// Bytes that one stream may deliver before the others have their turn.
   public static let bytesPerTurn = 64 << 10
-  /// Bytes of bulk that all relays together may carry in one turn.
+  /// Bytes of bulk that all relays together may carry in one turn; and while a guest of this loop stands,
+  /// since what lets it run waits until they are encrypted.
   static let bulkBytesPerTurn = 256 << 10
+  static let bulkBytesPerTurnInBlackout = 8 << 10
   /// Turns in a row in which deadlines give way to replies that are still unread.
   static let deadlineDelayLimit = 8
   /// How long a record may wait for guests that stand, nanoseconds.
@@ -228,7 +230,8 @@ public final class Loop {
   private func turn(timeoutMilliseconds: Int32) throws(LoopError) {
     try check()
     let count = try wait(timeoutMilliseconds)
-    bulkBytesLeft = Self.bulkBytesPerTurn
+    bulkBytesLeft =
+      standingGuests > 0 ? Self.bulkBytesPerTurnInBlackout : Self.bulkBytesPerTurn
     runPostponed()
     serve(count)
     // A reply that is already there counts before the deadline that it would miss.

@@ -17,7 +17,7 @@ enum Program {
     func wants(_ part: String) -> Bool { words.isEmpty || words.contains(part) }
     var goals = Goals()
     if wants("codec") { CodecBenchmark().run() }
-    if wants("reaction") { ReactionBenchmark().run(&goals) }
+    if wants("reaction") { try ReactionBenchmark().run(&goals) }
     if wants("tunnel") { try TunnelBenchmark(rounds: rounds).run(&goals) }
     for version in QEMUVersion.allCases {
       if wants("switchover") {

@@ -12,10 +12,10 @@ struct ReactionBenchmark {
   /// How many migrations write journals, one after another, beside those that are measured.
   private static let journaling = 2
 
-  func run(_ goals: inout Goals) {
+  func run(_ goals: inout Goals) throws {
     print("\nReaction: source says completed → target reads cont (simulated monitors)")
-    let alone = measure(others: 0, rounds: 150)
-    let crowded = measure(others: 499, rounds: 100)
+    let alone = try measure(others: 0, rounds: 150)
+    let crowded = try measure(others: 499, rounds: 100)
     printTable(
       "Reaction", unit: "µs",
       [
@@ -41,14 +41,14 @@ struct ReactionBenchmark {
     var idlePercent = 0.0
   }
 
-  /// Measures the echo and the library in turn, with others idle in the loop and some that write
-  /// journals.
-  private func measure(others: Int, rounds: Int) -> Figures {
+  /// Measures the echo and the library in turn, with others idle in the loop, some that write journals,
+  /// and one that relays bulk.
+  private func measure(others: Int, rounds: Int) throws -> Figures {
     let name = "\(others + 1) migrations in the loop"
     var figures = Figures(
       echo: Series(name: "bare epoll echo beside it"),
       library: Series(
-        name: others == 0 ? "one migration in the loop" : "\(name), others write journals"))
+        name: others == 0 ? "one migration in the loop" : "\(name), others at work"))
     let loop = LoopThread()
     let thread = startThread(loop) { $0.run() }
     let idle = (0..<others).map { _ in SimulatedPair() }
@@ -63,6 +63,7 @@ struct ReactionBenchmark {
     if others > 0 { figures.idlePercent = idlePercent(of: thread, seconds: 5) }
     let writers = (0..<(others > 0 ? Self.journaling : 0)).map { JournaledMigrations(loop, $0) }
     let writerThreads = writers.map { startThread($0) { $0.run() } }
+    let relay = others > 0 ? try BulkRelay(loop) : nil
     let echo = Echo()
     for _ in 0..<rounds {
       figures.echo.values.append(echo.measure())
@@ -80,6 +81,7 @@ struct ReactionBenchmark {
     if !writers.isEmpty {
       print("  \(writers.reduce(0) { $0 + $1.count }) migrations wrote a journal meanwhile")
     }
+    if let rate = relay?.stop() { print("  \(fixed(rate)) MB/s were relayed meanwhile") }
     loop.stop()
     pthread_join(thread, nil)
     background.stop()
@@ -207,6 +209,9 @@ final class LoopThread: @unchecked Sendable {
   private let loop: OpaquePointer?
   private var lock = pthread_mutex_t()
   private var waiting: [(pair: SimulatedPair, journal: String?)] = []
+  private var waitingTunnel: Tunnel?
+  /// The socket that leads into the tunnel, once it stands.
+  private var entrance: String?
   private var isStopping = false
   private let wake = makePair()
   private var migrations: [OpaquePointer?] = []
@@ -224,6 +229,29 @@ final class LoopThread: @unchecked Sendable {
     pthread_mutex_unlock(&lock)
     var byte: UInt8 = 1
     _ = write(wake.0, &byte, 1)
+  }
+
+  private struct Tunnel {
+    var source: String
+    var target: String
+    var uri: String
+    var command: [String]
+  }
+
+  /// Opens a tunnel by libssh2 for a migration that does nothing else; the socket that leads into it.
+  func openTunnel(source: String, target: String, uri: String, command: [String]) -> String {
+    pthread_mutex_lock(&lock)
+    waitingTunnel = Tunnel(source: source, target: target, uri: uri, command: command)
+    pthread_mutex_unlock(&lock)
+    var byte: UInt8 = 1
+    _ = write(wake.0, &byte, 1)
+    while true {
+      pthread_mutex_lock(&lock)
+      let path = entrance
+      pthread_mutex_unlock(&lock)
+      if let path { return path }
+      usleep(1000)
+    }
   }
 
   func stop() {
@@ -252,20 +280,53 @@ final class LoopThread: @unchecked Sendable {
   private func drain() {
     var event: OpaquePointer?
     while swo_loop_next_event(loop, &event) == 1 {
-      if swo_event_kind_of(event) == 6, let migration = swo_event_migration(event) {
-        swo_migration_free(migration)
-        migrations.removeAll { $0 == migration }
+      switch swo_event_kind(rawValue: UInt32(bitPattern: swo_event_kind_of(event))) {
+      case .SWO_EVENT_FINISHED:
+        if let migration = swo_event_migration(event) {
+          swo_migration_free(migration)
+          migrations.removeAll { $0 == migration }
+        }
+      case .SWO_EVENT_LOG: noteTunnel(String(cString: swo_event_text(event)))
+      default: break
       }
       swo_event_free(event)
     }
+  }
+
+  private func noteTunnel(_ text: String) {
+    guard let path = tunnelEntrance(in: text) else { return }
+    pthread_mutex_lock(&lock)
+    entrance = path
+    pthread_mutex_unlock(&lock)
+  }
+
+  private func open(_ tunnel: Tunnel) {
+    let words = tunnel.command.map { strdup($0) }
+    defer { for word in words { free(word) } }
+    let carrier = Int32(swo_ssh_carrier.SWO_SSH_LIBSSH2.rawValue)
+    let isSet = swo_loop_set_ssh(loop, carrier, words.map { UnsafePointer($0) } + [nil], 0)
+    guard isSet == 0 else { fatalError(String(cString: swo_last_error())) }
+    var migration: OpaquePointer?
+    _ = swo_migration_new(loop, &migration)
+    _ = swo_migration_set_monitor(migration, 1, tunnel.source)
+    _ = swo_migration_set_monitor(migration, 2, tunnel.target)
+    _ = swo_migration_set_uri(migration, tunnel.uri)
+    _ = swo_migration_set_hand_over(migration, 3)
+    _ = swo_migration_set_source_end(migration, 1)
+    _ = swo_migration_set_monitor_deadlines(migration, 600_000, 600_000)
+    guard swo_migration_start(migration) == 0 else { fatalError(String(cString: swo_last_error())) }
+    migrations.append(migration)
   }
 
   private func takeOrders() -> Bool {
     pthread_mutex_lock(&lock)
     let batch = waiting
     waiting = []
+    let tunnel = waitingTunnel
+    waitingTunnel = nil
     let stops = isStopping
     pthread_mutex_unlock(&lock)
+    if let tunnel { open(tunnel) }
     for (pair, journal) in batch {
       var migration: OpaquePointer?
       _ = swo_migration_new(loop, &migration)

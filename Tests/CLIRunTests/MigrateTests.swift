@@ -17,7 +17,7 @@ struct MigrateTests {
 
     let objects = try run.objects()
     let phases = objects.filter { $0["event"] as? String == "phase" }.map { $0["phase"] as? String }
-    #expect(phases.contains("transferring") && phases.contains("activating"))
+    #expect(phases.contains("transferring") && phases.contains("activating"), "\(run.output)")
     let end = try #require(objects.last)
     #expect(end["event"] as? String == "finished")
     #expect(end["end"] as? String == "completed")

@@ -65,6 +65,31 @@ struct LostWordScenarios {
     #expect(it.sent(.cont, to: .target) == 0)
   }
 
+  /// I8: the source's last words say whether the guest was paused; here nobody heard them.
+  @Test func aSourceThatEndsUnheardMayHaveBeenPausedBefore() {
+    var it = Scenario.transferring(.none)
+    it.lose(.source)
+    it.feed(.processExited(.source))
+    it.targetState = .paused
+    it.event(.target, .migration(.completed))
+    it.settle()
+    for _ in 0..<30 {
+      it.pass(.seconds(1))
+      it.settle()
+    }
+    #expect(it.sent(.cont, to: .target) == 0)
+    #expect(it.engine.conclusion?.owner == .target)
+    #expect(it.engine.conclusion?.guest == .paused)
+  }
+
+  @Test func aSourceThatWasHeardToItsEndWasNotPaused() {
+    var it = Scenario.transferring(.none)
+    it.die(.source)
+    it.event(.target, .migration(.completed))
+    it.settle()
+    #expect(it.sent(.cont, to: .target) == 1)
+  }
+
   @Test func aContinueThatIsNotAnsweredInTimeIsSaidAgain() {
     var it = continued()
     it.reply(.source, .migrateContinue, .lost)

@@ -547,6 +547,30 @@ struct StorageScenarios {
     #expect(it.engine.phase == .mirroring)
   }
 
+  @Test(arguments: [64 << 10, 64 << 20] as [UInt64])
+  func aGuestThatKeepsAheadOfTheLastOfACopyIsMadeToWait(bytesLeft: UInt64) {
+    var it = Scenario(.none, disks: 1)
+    it.release = QEMURelease(10, 0)
+    it.feed(.startRequested)
+    for side in Side.allCases { it.feed(.monitorReady(side, it.release)) }
+    it.settle()
+    let change = Command.blockJobChange(job: MirrorNames.job(0))
+    for round in 1...4 {
+      // Much is copied, and as much is left as before.
+      let length = UInt64(round) << 30
+      it.jobs = [
+        BlockJobReport(
+          id: MirrorNames.job(0), isReady: false, length: length, offset: length - bytesLeft,
+          status: "running")
+      ]
+      it.pass(.seconds(1))
+      it.settle()
+      if round == 1 { #expect(it.sent(change, to: .source) == 0) }
+    }
+    #expect(it.sent(change, to: .source) == (bytesLeft < 16 << 20 ? 1 : 0))
+    #expect(it.engine.phase == .mirroring)
+  }
+
   @Test func anExportOfAnotherKindOfADiskThatMovesIsRefused() {
     var it = Scenario(.none, disks: 1)
     it.exports = [BlockExportReport(id: "x", type: "fuse", node: "d0")]

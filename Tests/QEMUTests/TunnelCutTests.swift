@@ -48,14 +48,16 @@ extension RealQEMUs {
 
     @Test("leaves one owner, who is named", arguments: cuts)
     func cut(_ cut: Cut) throws {
+      // In the switchover the memory that is left has to be much.
+      let isHeldUp = cut.phase == .SWO_PHASE_SWITCHING_OVER
       let situation = try TunnelSituation {
-        Situation.busyGuest(&$0)
+        if isHeldUp { Situation.busyGuest(&$0) }
         guard cut.hasDisk else { return }
         $0.common.guest.disks = GuestImage.DiskLoad(sectors: 500)
         $0.disks = [QEMUPair.DiskOptions()]
       }
       let migration = try situation.migration(cut.carrier, .SWO_HAND_OVER_BEFORE_RESUME) {
-        Situation.slow(&$0)
+        if isHeldUp { Situation.slow(&$0) }
         $0.reconnectLimit = cut.comesBack ? 30_000 : 1500
         guard cut.hasDisk else { return }
         $0.nbd = "unix:\(situation.base.directory.file("nbd.sock"))"
@@ -76,7 +78,6 @@ extension RealQEMUs {
     ) throws -> Bool {
       func pump(to phase: swo_phase) throws {
         try migration.pump { $0.phase.rawValue >= phase.rawValue || $0.isFinished }
-        if migration.isFinished { throw HarnessError("it ended: \(migration.summary)") }
       }
       try migration.start()
       guard phase.rawValue > swo_phase.SWO_PHASE_TRANSFERRING.rawValue else {
@@ -91,7 +92,6 @@ extension RealQEMUs {
         try pump(to: phase)
         return false
       }
-      try situation.base.letTransferEnd()
       try migration.pumpUntilHandOverIsWanted()
       guard phase.rawValue > swo_phase.SWO_PHASE_HANDING_OVER.rawValue else { return false }
       if phase == .SWO_PHASE_ACTIVATING {
@@ -141,7 +141,8 @@ extension RealQEMUs {
       if isHandedOver { try migration.handedBack() }
       let end = try migration.finish(upTo: .seconds(120))
       #expect(end.owner == .SWO_OWNER_SOURCE && end.guest == .SWO_GUEST_RUNNING, "\(end)")
-      base.expectGuestRuns(on: .source)
+      // From where it stood: what it did on the target since then is gone with that.
+      #expect(base.pair.ticks.isTicking(.source))
     }
   }
 }

@@ -5,7 +5,8 @@ import Glibc
 final class Loop {
   /// Something that happened in the loop.
   enum Event: Equatable {
-    case phase
+    /// Which one was entered; it may be over when the event is taken.
+    case phase(Word)
     case progress
     case handOverWanted
     case warning(String)
@@ -61,7 +62,7 @@ final class Loop {
     }
     defer { swo_event_free(event) }
     return switch swo_event_kind_of(event) {
-    case swo_event_kind.SWO_EVENT_PHASE.number: .phase
+    case swo_event_kind.SWO_EVENT_PHASE.number: .phase(.phase(swo_event_phase(event)))
     case swo_event_kind.SWO_EVENT_PROGRESS.number: .progress
     case swo_event_kind.SWO_EVENT_HAND_OVER_WANTED.number: .handOverWanted
     case swo_event_kind.SWO_EVENT_WARNING.number: .warning(libraryText(swo_event_text(event)))

@@ -37,12 +37,11 @@ final class Migration {
 
   /// Everything that is known now.
   var snapshot: MigrationSnapshot {
-    let phase = swo_migration_phase(handle)
     let end = swo_migration_end(handle)
     let owner = swo_migration_owner(handle)
     let guest = swo_migration_guest(handle)
     return MigrationSnapshot(
-      phase: Word(code: phase, name: libraryText(swo_phase_name(phase))),
+      phase: .phase(phase),
       end: Word(code: end, name: libraryText(swo_end_name(end))),
       owner: Word(code: owner, name: libraryText(swo_owner_name(owner))),
       guest: Word(code: guest, name: libraryText(swo_guest_name(guest))),
@@ -190,5 +189,12 @@ extension Migration {
   ) -> Int32 {
     guard let text else { return body(nil) }
     return text.withCString(body)
+  }
+}
+
+extension Word {
+  /// One of `swo_phase`.
+  static func phase(_ code: Int32) -> Word {
+    Word(code: code, name: libraryText(swo_phase_name(code)))
   }
 }

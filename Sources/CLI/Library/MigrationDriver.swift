@@ -71,16 +71,18 @@ final class MigrationDriver {
     return migration.snapshot
   }
 
-  private func tell(_ news: MigrationNews) {
+  private func tell(_ news: MigrationNews, _ phase: Word? = nil) {
     let elapsed = (monotonicNanoseconds() - started) / 1_000_000
-    outputs.say(narrator.tell(news, migration.snapshot, elapsedMilliseconds: elapsed))
+    var snapshot = migration.snapshot
+    if let phase { snapshot.phase = phase }
+    outputs.say(narrator.tell(news, snapshot, elapsedMilliseconds: elapsed))
   }
 
   /// Takes every event that waits; true once the migration has ended.
   private func takeEvents() throws -> Bool {
     while let event = try loop.nextEvent() {
       switch event {
-      case .phase: tell(.entered)
+      case .phase(let phase): tell(.entered, phase)
       case .progress: tell(.progressed)
       case .warning(let text): tell(.warned(text))
       case .log(let text): tell(.logged(text))

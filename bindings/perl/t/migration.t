@@ -97,7 +97,7 @@ with_pair('the config moves, then the guest runs', {}, sub {
     $migration->start();
     is($migration->run(60_000), 'hand-over-wanted', 'a hand-over is wanted');
     is($migration->phase(), 'handing-over', 'in its phase');
-    is($pair->ticks('target')->text(), '', 'before the guest runs at the target');
+    ok($pair->ticks('target')->never_ran($pair->ticks('source')), 'before the guest runs at the target');
     $migration->handed_over('done');
     is($migration->run(60_000), 'finished', 'then it ends');
     is($migration->end(), 'completed', 'completed');
@@ -151,7 +151,7 @@ with_pair('a check', {}, sub {
     is($migration->end(), 'completed', 'completed');
     is($pair->source->qmp('query-status')->{status}, 'running', 'the guest runs where it was');
     $pair->ticks('source')->wait_for(20);
-    is($pair->ticks('target')->text(), '', 'and nowhere else');
+    ok($pair->ticks('target')->never_ran($pair->ticks('source')), 'and nowhere else');
 });
 
 with_pair('a hand-over that failed', {}, sub {

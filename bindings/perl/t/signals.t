@@ -10,6 +10,7 @@ use Time::HiRes ();
 
 use QEMU::Switchover;
 use QEMU::Switchover::QMP;
+use SwitchoverTest::Extent;
 use SwitchoverTest::Loop;
 use SwitchoverTest::Pair;
 use SwitchoverTest::QEMU;
@@ -146,6 +147,55 @@ with_migration('a handler that drops the migration', sub {
     is($@, "dropped\n", 'with its own words');
     is($loop->dispatch(0) >= 0, 1, 'and the loop is as good as before');
 });
+
+# A whole migration; the code is called at the first event of the phase. What it died of.
+sub interrupted_in {
+    my ($migration, $loop, $phase, $code) = @_;
+    my ($death, $is_reached);
+    $migration->start();
+    while ($migration->phase() ne 'ended') {
+        my $ended = eval {
+            $loop->dispatch(undef);
+            while (my $event = $loop->next_event()) {
+                $migration->handed_over('done') if $event->{kind} eq 'hand-over-wanted';
+                next if $is_reached || ($event->{phase} // '') ne $phase;
+                $is_reached = 1;
+                $code->($loop);
+            }
+            1;
+        };
+        $death //= $@ if !$ended;
+    }
+    return $death // ($is_reached ? 'it lived' : 'it was never there');
+}
+
+my %WAYS = (
+    'its own code' => sub { die "interrupted by signal\n" },
+    'a signal between two steps' => sub { kill('TERM', $$) },
+    'a signal in the wait' => sub { Time::HiRes::ualarm(50); $_[0]->dispatch(20) while 1 },
+);
+
+for my $phase (qw(connecting preflight preparing transferring switching-over handing-over activating finishing ended)) {
+    for my $way (sort keys %WAYS) {
+        next if $way ne 'a signal in the wait' && !SwitchoverTest::Extent::is_whole();
+        subtest "death by $way while it is $phase" => sub {
+            my $folder = File::Temp->newdir();
+            my $pair = SwitchoverTest::Pair->start($ticking, $folder->dirname(), ticks_per_second => 50);
+            my $loop = QEMU::Switchover->new();
+            my $migration = $loop->migration(source => "$folder/source.qmp",
+                target => "$folder/target.qmp", uri => "unix:$folder/ram", source_end => 'keep');
+            local @SIG{qw(TERM ALRM)} = (sub { die "interrupted by signal\n" }) x 2;
+            is(interrupted_in($migration, $loop, $phase, $WAYS{$way}), "interrupted by signal\n", 'it died');
+            is($migration->end(), 'completed', 'the migration could be seen to its end');
+            is($migration->owner(), 'target', 'with one owner');
+            ok(scalar(() = $migration->ledger()), 'and a ledger');
+            $pair->ticks('target')->wait_for(20);
+            is(SwitchoverTest::Ticks::interruption(map { $pair->ticks($_) } qw(source target)), undef,
+                'the guest counts on');
+            $pair->stop();
+        };
+    }
+}
 
 subtest 'a command under way' => sub {
     my $folder = File::Temp->newdir();

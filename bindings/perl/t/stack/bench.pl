@@ -1,14 +1,14 @@
 #!/usr/bin/perl
 # Measures the guest's gap inside the stack, without and with a drop-in, in one run.
 #
-# bench.pl [--rounds N] [--cases idle,disk,dirty,loading] [--version 7.2] [--drop-in BLIB] [--with 'PERL OPTIONS' …]
+# bench.pl [--rounds N] [--cases idle,disk,dirty,loading] [--versions 7.2,10.0] [--drop-in BLIB] [--with 'PERL OPTIONS' …]
 #
 # --drop-in adds two variants: the built module in this folder, with the default hand-over and with
 # after-resume. Each --with names one more: options for the perl of the stack on the source node. The
-# rounds of all variants are interleaved, so that a busy machine is busy for all of them, and the floor (plain
-# QEMU, started by itself at the target) is measured between them. The case `loading` (with --drop-in)
-# is the time that a perl takes to load the module, beside two that a Perl stack has loaded anyway. A
-# row is the median and the range in ms.
+# rounds of all variants and versions of QEMU are interleaved, so that a busy machine is busy for all of
+# them, and the floor (plain QEMU, started by itself at the target) is measured between them. The case
+# `loading` (with --drop-in) is the time that a perl takes to load the module, beside two that a Perl stack
+# has loaded anyway. A row is the median and the range in ms.
 use strict;
 use warnings;
 
@@ -22,12 +22,13 @@ use SwitchoverTest::Cluster;
 use SwitchoverTest::Pair;
 use SwitchoverTest::Ticks;
 
-my ($rounds, $cases, $version, $drop_in, @with) = (5, 'idle,disk,dirty', '7.2');
-Getopt::Long::GetOptions('rounds=i' => \$rounds, 'cases=s' => \$cases, 'version=s' => \$version,
+my ($rounds, $cases, $versions, $drop_in, @with) = (5, 'idle,disk,dirty', join(',', SwitchoverTest::QEMU::versions()));
+Getopt::Long::GetOptions('rounds=i' => \$rounds, 'cases=s' => \$cases, 'versions=s' => \$versions,
     'drop-in=s' => \$drop_in, 'with=s' => \@with) or die "wrong options\n";
 my $reason = SwitchoverTest::Cluster::unavailable();
 die "no cluster here: $reason\n" if $reason;
-die "QEMU $version is not installed\n" if !SwitchoverTest::QEMU::binary($version);
+my @versions = split /,/, $versions;
+SwitchoverTest::QEMU::binary($_) or die "QEMU $_ is not installed\n" for @versions;
 
 my %CASES = (
     idle => {},
@@ -61,19 +62,21 @@ sub median {
 }
 
 sub measure_floor {
-    my ($case) = @_;
+    my ($version, $case) = @_;
     my $folder = File::Temp->newdir();
     my $pair = SwitchoverTest::Pair->start($variants[0]{cluster}->loop(), $folder->dirname(),
         version => $version);
-    push @{ $gaps{$case}{'plain QEMU'} }, $pair->migrate();
+    push @{ $gaps{"$version, $case"}{'plain QEMU'} }, $pair->migrate();
     $pair->stop();
     return;
 }
 
 sub measure_variant {
-    my ($case, $variant, $vmid) = @_;
+    my ($version, $case, $variant, $vmid) = @_;
     my $cluster = $variant->{cluster};
-    $cluster->start_vm($vmid, version => $version, %{ $CASES{$case} });
+    my %vm = %{ $CASES{$case} };
+    $vm{config} = { %{ $vm{config} // {} }, machine => 'pc-i440fx-10.0' } if $version eq '10.0';
+    $cluster->start_vm($vmid, version => $version, %vm);
     my $task = $cluster->wait_for($cluster->start_migration($vmid));
     my $log = SwitchoverTest::Cluster::log_of($task);
     die "$variant->{name}: the migration failed:\n$log" if $task->{exit};
@@ -82,7 +85,7 @@ sub measure_variant {
     if (my $interruption = SwitchoverTest::Ticks::interruption($source, $target)) {
         die "$variant->{name}: the guest lost count: $interruption\n$log";
     }
-    push @{ $gaps{$case}{ $variant->{name} } }, $source->gap_milliseconds($target);
+    push @{ $gaps{"$version, $case"}{ $variant->{name} } }, $source->gap_milliseconds($target);
     $cluster->remove_vm($vmid);
     return;
 }
@@ -110,18 +113,20 @@ for my $round (1 .. $rounds) {
             measure_loading();
             next;
         }
-        measure_floor($case) if $case eq 'idle';
-        measure_variant($case, $_, $vmid++) for @variants;
+        for my $version (@versions) {
+            measure_floor($version, $case) if $case eq 'idle';
+            measure_variant($version, $case, $_, $vmid++) for @variants;
+        }
     }
     print STDERR "round $round of $rounds done\n";
 }
 
-printf "guest gap, or time to load, in ms, QEMU %s, %d rounds: median (range)\n", $version, $rounds;
-for my $case (@cases) {
+printf "guest gap, or time to load, in ms, %d rounds: median (range)\n", $rounds;
+for my $case (map { my $case = $_; $case eq 'loading' ? $case : map { "$_, $case" } @versions } @cases) {
     for my $name ('plain QEMU', (map { $_->{name} } @variants),
         'perl alone', 'JSON, IO::Multiplex', 'QEMU::Switchover')
     {
         my @values = sort { $a <=> $b } @{ $gaps{$case}{$name} // next };
-        printf "%-6s %-40s %8.1f (%.1f-%.1f)\n", $case, $name, median(@values), @values[0, -1];
+        printf "%-12s %-40s %8.1f (%.1f-%.1f)\n", $case, $name, median(@values), @values[0, -1];
     }
 }

@@ -419,7 +419,7 @@ sub messages_of { return map { $_->[1] =~ s/\A\d{4}-\d\d-\d\d [\d:]{8} //r } @{ 
 sub qmp {
     my ($self, $node, $vmid, $command, %arguments) = @_;
     my $peer = { path => $self->path($node, "qemu-server/$vmid.qmp"), name => "VM $vmid on $node" };
-    return PVE::QemuServer::Monitor::qmp_cmd($peer, $command, %arguments);
+    return PVE::QemuServer::Monitor::qmp_cmd($peer, $command, timeout => $COMMAND_SECONDS, %arguments);
 }
 
 # The node's configuration file of the VM, or undef.
