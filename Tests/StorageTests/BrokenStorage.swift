@@ -25,22 +25,20 @@ struct BrokenStorage {
     }
     /// The grant may have reached a target that ended before it was seen to run.
     var mayLeaveNobody: Bool {
-      fault == .targetKilled && [.afterCompleted, .handingOver, .afterResume].contains(step)
+      fault == .targetKilled && (step.mayBeGranted || [.handingOver, .afterResume].contains(step))
     }
   }
 
-  /// A fixed part of them in every check, all of them in the long run.
-  static let cases: [Case] = {
-    let all = QEMUVersion.allCases.flatMap { version in
-      SwitchoverStep.allCases.flatMap { step in
-        Fault.allCases.flatMap { fault in
-          [true, false].map { Case(version: version, step: step, fault: fault, fast: $0) }
-        }
+  /// Each fault at each step in every check, QEMUs and orders in turn; in the long run all of them.
+  static let cases: [Case] = SwitchoverStep.allCases.enumerated().flatMap { row, step in
+    Fault.allCases.enumerated().flatMap { column, fault in
+      let all = QEMUVersion.allCases.flatMap { version in
+        [true, false].map { Case(version: version, step: step, fault: fault, fast: $0) }
       }
+      if ProcessInfo.processInfo.environment["SWO_LONG"] != nil { return all }
+      return [all[(row + column) % 2 * 2 + (row + column / 2) % 2]]
     }
-    if ProcessInfo.processInfo.environment["SWO_LONG"] != nil { return all }
-    return all.enumerated().filter { $0.offset % 5 == 0 }.map(\.element)
-  }()
+  }
 
   @Test(arguments: cases) func oneOwnerAndNoLostWrite(_ situation: Case) throws {
     let pair = try DiskMigration.pair(
@@ -81,7 +79,9 @@ struct BrokenStorage {
     switch outcome.owner {
     case 1 where outcome.guest == 3:
       #expect(Self.hasCorruptedItsHeap(pair.source, situation), told())
-      #expect(outcome.end == 3 && outcome.failure == "source-gone", told())
+      // The target's end may have been the first to be noticed.
+      let causes = ["source-gone"] + (situation.fault == .targetKilled ? ["target-gone"] : [])
+      #expect(outcome.end == 3 && causes.contains(outcome.failure), told())
       try pair.ticks.assertSilentOnBothSides()
       try DiskSituations.expectNoLoss(pair, on: .source, endingAs: pair.source.exit)
     case 1:
