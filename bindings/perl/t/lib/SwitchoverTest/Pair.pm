@@ -34,6 +34,7 @@ sub start {
                 '-serial', 'chardev:serial0', @more,
             ]);
     }
+    $loop->run_until(60, 'the target', sub { SwitchoverTest::QEMU::listens("$folder/ram") });
     $self->{ticks}{source}->wait_for(20);
     return $self;
 }

@@ -51,7 +51,7 @@ sub start {
     my $self = bless { pid => $pid, path => $path, name => $options{name}, owner => $$ }, $class;
     $running{$pid} = $self;
     my $deadline = Time::HiRes::time() + 60;
-    while (!_listens($path)) {
+    while (!listens($path)) {
         die "QEMU '$options{name}' ended at its start\n" if waitpid($pid, POSIX::WNOHANG()) == $pid;
         die "QEMU '$options{name}' opens no monitor\n" if Time::HiRes::time() >= $deadline;
         Time::HiRes::usleep(10_000);
@@ -61,7 +61,7 @@ sub start {
 
 # Whether somebody listens there, which is a moment after there is a socket; without a connection, as that would
 # be the monitor's first client.
-sub _listens {
+sub listens {
     my ($path) = @_;
     return if !-S $path;
     open(my $sockets, '<', '/proc/net/unix') or die "no /proc/net/unix: $!\n";
