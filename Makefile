@@ -237,9 +237,10 @@ c: build build-tests ## C programs and the built library, as others meet it
 	@$(call group,c) swift $(swift_test) $(call only,$(C_TESTS))
 
 # The tests that need a whole stack run it under taint mode themselves. What the stack does without the
-# drop-in is looked at by stack-drop-in.t too; its own tests are for `make long`.
+# drop-in is looked at by stack-drop-in.t too; most of its own tests are for `make long`.
 PERL_TESTS := $(wildcard bindings/perl/t/*.t)
-PERL_LONG_TESTS := $(addprefix bindings/perl/t/stack-,idle.t disk.t dirty.t)
+PERL_LONG_TESTS := $(addprefix bindings/perl/t/stack-,daemon.t dirty.t disk.t guest.t idle.t \
+  tunnel.t)
 prove = prove -v $(1) -I$(PERL_BUILD)/blib/lib -I$(PERL_BUILD)/blib/arch -Ibindings/perl/t/lib \
   -Ibindings/perl/t/stack/lib
 

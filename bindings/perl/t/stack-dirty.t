@@ -28,9 +28,9 @@ guest_moved($cluster, 100);
 gap_of($cluster, 100, 'dirtying (the facts: about 90)');
 $cluster->remove_vm(100);
 
-# 2 MiB walked through 32 times a second over 4 MiB/s: all of it is dirty after every pass, and without the
+# 2 MiB walked through 25 times a second over 4 MiB/s: all of it is dirty after every pass, and without the
 # ramp it would never end.
-$cluster->start_vm(101, dirty_pages_per_tick => 16, dirty_bytes => 2 * 1024 ** 2,
+$cluster->start_vm(101, ticks_per_second => 100, dirty_pages_per_tick => 128, dirty_bytes => 2 * 1024 ** 2,
     config => { migrate_speed => 4, migrate_downtime => '0.05' });
 $task = $cluster->wait_for($cluster->start_migration(101));
 @messages = SwitchoverTest::Cluster::messages_of($task);

@@ -121,7 +121,7 @@ sub keep_the_monitor {
     return;
 }
 
-my ($kept_seconds, @delays) = SwitchoverTest::Extent::is_whole() ? (30, 0 .. 3) : (12, 0);
+my ($kept_seconds, @delays) = SwitchoverTest::Extent::is_whole() ? (30, 0 .. 3) : (8, 0);
 for my $delay (@delays) {
     subtest "a client that takes the monitor after $delay s and keeps it for $kept_seconds" => sub {
         keep_the_monitor(120 + $delay, $delay, $kept_seconds);
