@@ -512,6 +512,8 @@ extension MigrationEngine {
       // Asked again on purpose: an answer from before `pre-switchover` is not final.
       guard !awaited.contains(.queryBlockJobs, .source) else { break }
       preSwitchoverStep = PreSwitchoverStep.checking
+      // Mirrors that are ended in any case tell how they ended.
+      guard mayUseFastOrder else { return decidePreSwitchover(&effects) }
       ask(.queryBlockJobs, .source, &effects)
     case PreSwitchoverStep.checking:
       guard !awaited.contains(.queryBlockJobs, .source), !guestRun.stopUnexplained,
@@ -535,14 +537,15 @@ extension MigrationEngine {
     return .switchingOver
   }
 
+  /// It is asked for, and the source's release is on the list.
+  private var mayUseFastOrder: Bool {
+    guard storage.allowsFastOrder, let release = source.release else { return false }
+    return Self.releasesWithFastOrder.contains { $0.contains(release) }
+  }
+
   private mutating func judgeMirrors(_ effects: inout [EngineEffect]) {
     let reportsActiveSync = source.release.map { $0 >= QEMURelease(8, 2) } ?? true
-    let releaseIsListed = source.release.map { release in
-      Self.releasesWithFastOrder.contains { $0.contains(release) }
-    }
-    if storage.allowsFastOrder, releaseIsListed == true,
-      mirrors.areInSync(reportsActiveSync: reportsActiveSync)
-    {
+    if mayUseFastOrder, mirrors.areInSync(reportsActiveSync: reportsActiveSync) {
       usesFastOrder = true
       continueMigration(&effects)
       return
