@@ -81,7 +81,8 @@ public class SessionMember<Session: DrivenSession>: LoopMember, TunnelOwner {
   }
 
   override func streamEnded(_ stream: Stream) {
-    let withProcess = stream.peer.map { $0.isQEMU && $0.isEnding } ?? false
+    // The stream is closed by now; whoever was behind it is watched.
+    let withProcess = exitWatches[stream.key]?.peer.isEnding ?? false
     forget(stream)
     take(stream) { .streamEnded($0, withProcess: withProcess) }
   }

@@ -10,7 +10,7 @@ struct HostProgram {
     case givesUp(stream: Int)
     case strangerLeaves(stream: Int)
     case reapsFenced(Side)
-    /// It has resumed the target, and nobody has noticed for long.
+    /// It has resumed the target, whose guest soon stood again, and nobody noticed that it ran.
     case saysThatItResumed
   }
 
@@ -54,7 +54,8 @@ extension World {
       hostAttemptFailed()
     case .strangerLeaves(let index): closeByClient(index)
     case .saysThatItResumed:
-      if session != nil, sessionEndedAt == nil { give(.requested(.handedOver(.done))) }
+      guard session != nil, sessionEndedAt == nil, target.isAlive, target.stands else { return }
+      give(.requested(.handedOver(.done)))
     case .reapsFenced(let side):
       if !self[side].isAlive { give(.requested(.fenced(side))) }
     }
