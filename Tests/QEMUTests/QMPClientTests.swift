@@ -97,6 +97,8 @@ extension RealQEMUs {
       let events = try client.waitForEvents(3)
       #expect(events.map(\.name) == ["STOP", "RESUME", "STOP"])
       #expect(events.map(\.time) == events.map(\.time).sorted())
+      // Whatever happened before a command's reply has been read with that.
+      #expect(try situation.source.monitor.runState() == "paused")
       let own = situation.source.monitor.events.filter { ["STOP", "RESUME"].contains($0.name) }
       #expect(own.map(\.timestampMicroseconds) == events.map(\.time))
       // What somebody else does is heard as well.
