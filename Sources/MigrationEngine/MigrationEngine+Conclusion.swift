@@ -33,7 +33,7 @@ extension MigrationEngine {
 
   var guestOnSource: GuestCondition {
     if guestIsOff || source.isProvenDead || source.hasShutDown { return .off }
-    if guestRun.stopUnexplained, source.isConnected { return .paused }
+    if guestRun.stopUnexplained, source.isConnected, !sourceRanAgain { return .paused }
     return source.runState?.guest ?? .unknown
   }
 

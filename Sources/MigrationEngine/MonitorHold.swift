@@ -140,10 +140,13 @@ struct MonitorHold: Sendable {
     if case .away(let since, _) = state { now - since } else { .zero }
   }
 
-  /// It was slowed down to be let go of: whatever else is asked now would keep us here.
+  /// It is to be let go of, for which nothing may be on its way: whatever else is asked now would keep us
+  /// here, for ever where QEMU takes longer to answer than we to ask again.
   func isAboutToLeave(at now: MonotonicInstant) -> Bool {
-    guard case .held = state, case .slow(let since) = pace else { return false }
-    return now - since < Self.leavingLimit
+    guard case .held = state else { return false }
+    if case .slow(let since) = pace, now - since < Self.leavingLimit { return true }
+    guard let waiting, waiting > 0, let waitingSince else { return false }
+    return now - waitingSince < Self.leavingLimit
   }
 
   /// From now on the switchover might begin without us.
@@ -231,6 +234,8 @@ struct MonitorHold: Sendable {
         self.nextLook = now + (isIdleLook ? Self.idleLookInterval : Self.lookInterval)
         return .countWaiting
       }
+      // QEMU does not stay slow because there is always something on its way.
+      if case .transfer = terms, pace == .unknown { return speedUp() }
       guard isIdle else { return nil }
       return hold(terms, since: since, at: now)
     }
@@ -264,7 +269,7 @@ struct MonitorHold: Sendable {
     case .free where isWanted: return leave(until: nil, at: now)
     case .free: break
     case .transfer(let limits):
-      if pace == .unknown || pace != .full && !isWanted { return speedUp() }
+      if pace != .full, !isWanted { return speedUp() }
       if isWanted, let act = giveWay(limits, isOverdue: isOverdue, at: now) { return act }
       if pace != .full { return nil }
     }
