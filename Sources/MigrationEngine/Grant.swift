@@ -69,7 +69,7 @@ struct Grant: Sendable {
       && requirements.handedOver && !requirements.guestIsOff
   }
 
-  /// Whether the target is proven unable to run, so that a source that reported `completed` may be
+  /// Whether the target is proven unable to run and not to have run, so that a source that reported `completed` may be
   /// resumed where ownership is with it.
   ///
   /// - Parameters:
@@ -84,12 +84,14 @@ struct Grant: Sendable {
     targetDisarmed: Bool, monitorEnded: Bool, processExited: Bool, heardToTheEnd: Bool,
     quitAccepted: Bool, couldNotLoad: Bool, fenced: Bool
   ) -> Bool {
+    // Where it ran, the source's guest is of the past, even if nothing runs there any more.
+    if targetRuns { return false }
     if fenced || couldNotLoad { return true }
     switch state {
     case .never, .refused: return targetDisarmed
     case .sent, .accepted, .unknown: return monitorEnded && processExited && heardToTheEnd
     // Nobody but the host program grants, and it says that it did not.
-    case .withHostProgram: return !targetRuns && monitorEnded && (quitAccepted || processExited)
+    case .withHostProgram: return monitorEnded && (quitAccepted || processExited)
     }
   }
 }

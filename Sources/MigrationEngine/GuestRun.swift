@@ -40,6 +40,12 @@ struct GuestRun: Sendable {
   /// A STOP, or the time in which nobody could hear one, is still to be explained by `query-status`.
   var isInQuestion: Bool { stopUnexplained || mayHaveMissedStop && verdict == .ran }
 
+  /// The answer that was to explain a STOP was lost: by the next one the switchover may have begun, and
+  /// hide a pause that came before it.
+  mutating func explanationLost() {
+    if stopUnexplained { mayHaveMissedStop = true }
+  }
+
   /// Nobody will explain it any more.
   mutating func leaveOpen() {
     if isInQuestion { verdict = .unsettled }

@@ -106,6 +106,7 @@ extension MigrationEngine {
       answered(side, answer, &effects)
     }
     switch (command, side) {
+    case (.queryStatus, .source) where reply == .lost: guestRun.explanationLost()
     case (.cont, .target):
       grant.replied(reply)
       // Whatever it says from now on, it says after `cont`.

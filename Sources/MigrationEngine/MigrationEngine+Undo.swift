@@ -66,6 +66,7 @@ extension MigrationEngine {
   private mutating func settleSource(_ effects: inout [EngineEffect]) -> MigrationPhase {
     if source.isProvenDead {
       noteThatSourceDied()
+      guard targetHasSettled(&effects) else { return .undoing }
       return advance(to: UndoStep.endingTarget, limit: Self.quitLimit, &effects)
     }
     if source.isOutOfReach { return conclude(&effects) }
@@ -100,6 +101,19 @@ extension MigrationEngine {
     }
     if undoPollIsDue() { poll(.queryMigrate, .source, &effects) }
     return .undoing
+  }
+
+  /// Whether it is known, or cannot be learnt, if a target whose source died has the whole guest.
+  private mutating func targetHasSettled(_ effects: inout [EngineEffect]) -> Bool {
+    let mayStillLoad = migrateSent && target.isConnected && !target.isProvenDead
+    guard mayStillLoad, target.status != .completed, target.status != .failed else { return true }
+    if !alarms.isSet(.step) { alarms.set(.step, now + Self.quitLimit) }
+    if alarms.takeDue(.step, at: now) {
+      targetIsUnheard = awaited.contains(.queryMigrate, .target)
+      return true
+    }
+    if undoPollIsDue() { poll(.queryMigrate, .target, &effects) }
+    return false
   }
 
   /// A cancel ends the target's QEMU, and its NBD server with it: a mirror that writes at that moment
@@ -168,6 +182,8 @@ extension MigrationEngine {
       return advance(to: UndoStep.resuming, limit: Self.selfResumeLimit, &effects)
     }
     if case .refused = grant.state { return conclude(&effects) }
+    // It ran there: what the source has is of the past, whatever becomes of the target.
+    if grant.targetRuns, target.isProvenDead { return conclude(&effects) }
     guard handOver.isWithSource else { return awaitHandBack(&effects) }
     if target.isConnected, !grant.targetRuns {
       let isLookedAt = !awaited.contains(.queryStatus, .target)

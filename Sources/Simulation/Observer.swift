@@ -49,6 +49,7 @@ struct Observer {
   private var hasContinued = false
   private var hasMigrated = false
   private var stopDelivered = false
+  private var shutdownDelivered = false
   private var sourceTail: [UInt8] = []
   /// The session has asked for the source's run state since the guest stood by itself.
   private var askedSinceItStood = false
@@ -181,12 +182,14 @@ struct Observer {
     let lines = Array(sourceTail[...end])
     sourceTail.removeSubrange(...end)
     if lines.contains(Self.stopWord) { stopDelivered = true }
+    if lines.contains(Self.shutdownWord) { shutdownDelivered = true }
     if strangerResumed, [Self.resumeWord, Self.runningWord].contains(where: lines.contains) {
       sessionKnowsOfStranger = true
     }
   }
 
   private static let stopWord = Array("\"STOP\"".utf8)
+  private static let shutdownWord = Array("\"SHUTDOWN\"".utf8)
   private static let resumeWord = Array("\"RESUME\"".utf8)
   private static let runningWord = Array("\"status\": \"running\"".utf8)
 
@@ -412,8 +415,7 @@ struct Observer {
         "owner \(conclusion.owner), but the \(runs.sourceRuns ? "source" : "target") runs", at: now)
     }
     guard conclusion.guest != .unknown else { return }
-    // 7.2 says `postmigrate` of a guest that was off when its migration failed: a recovery cannot know.
-    if hasCrashed, source72IsOffUnseen { return }
+    if isOffUnseen { return }
     if !truths(since: min(since, last)).contains(where: { $0.guest == conclusion.guest }) {
       violate(
         .endIsTruthful,
@@ -422,9 +424,13 @@ struct Observer {
     }
   }
 
-  private var source72IsOffUnseen: Bool {
-    guard scenario.source.release == .qemu72, let last = history.last else { return false }
-    return last.guestIsOff && last.sourceRunState == .postmigrate
+  /// QEMU says `postmigrate` of a guest that was off when its migration completed (7.2 also where it failed):
+  /// who did not hear SHUTDOWN cannot know.
+  private var isOffUnseen: Bool {
+    guard let last = history.last, last.guestIsOff, last.sourceRunState == .postmigrate else {
+      return false
+    }
+    return !shutdownDelivered || hasCrashed && scenario.source.release == .qemu72
   }
 
   /// What was true at that instant, and everything that became true after it.
