@@ -274,11 +274,10 @@ extension MigrationEngine {
       return .undoing
     }
     if cancelRequested { return .undoing }
-    guard awaited.isEmpty else { return .preparing }
-    guard source.isConnected && target.isConnected else {
-      step = -1
-      return .preparing
-    }
+    let areConnected = source.isConnected && target.isConnected
+    // What was lost with a connection is asked for again, even if it is back before the other side answers.
+    if !areConnected { step = -1 }
+    guard areConnected, awaited.isEmpty else { return .preparing }
     switch step {
     case -1:
       return .preflight

@@ -305,16 +305,16 @@ struct MonitorHold: Sendable {
   private mutating func leaveOrGoOn(
     _ figures: Figures, _ limits: Limits, slowedAt: MonotonicInstant, at now: MonotonicInstant
   ) -> Act? {
+    // Where it was never seen at full rate, nobody can tell what it sends until it is slow.
+    let mayBeUnmeasured =
+      highestRate <= 2 * limits.trickle && figures.at - slowedAt < Self.settlingSpan
     if !isForced {
-      // Where it was never seen at full rate, nobody can tell what it sends until it is slow.
-      if highestRate <= 2 * limits.trickle, figures.at - slowedAt < Self.settlingSpan {
-        return askAgain(figures, at: now)
-      }
+      if mayBeUnmeasured { return askAgain(figures, at: now) }
       return isFar(figures, limits) ? leave(figures, limits, at: now) : speedUp()
     }
     // QEMU measures its rate, and decides by it, once a tenth of a second.
     let isSlow = figures.bytesPerSecond.map { $0 <= 2 * limits.trickle } ?? false
-    if isSlow, figures.remainingBytes >= floor(limits) { return leave(figures, limits, at: now) }
+    if isSlow, !mayBeUnmeasured, figures.remainingBytes >= floor(limits) { return leave(figures, limits, at: now) }
     guard now - slowedAt >= Self.slowingLimit || figures.remainingBytes < floor(limits) else {
       return askAgain(figures, at: now)
     }
