@@ -126,7 +126,7 @@ extension MigrationEngine {
     _ failed: (Owner, GuestCondition, String, MigrationEnd) -> Conclusion
   ) -> Conclusion {
     let end: MigrationEnd = .failed
-    if targetHasLoaded {
+    if targetHasLoaded, !sourceKeptGuest {
       return grant.mayHaveReached
         ? failed(.unknown, .unknown, "ask query-status on the target: switchover recover", end)
         : failed(.nobody, .paused, "the target has the guest, paused: switchover recover", end)
@@ -142,9 +142,14 @@ extension MigrationEngine {
       "the guest died with its QEMU: start it afresh on the source, and end the target's QEMU", end)
   }
 
+  /// Its migration failed or was cancelled, and it let the guest run on: the target's copy is of the past.
+  var sourceKeptGuest: Bool { source.status == .failed || source.status == .cancelled }
+
   /// It was disarmed and never granted, so that it does not run, but it may hold all that there is.
   private var targetMayHaveLoadedUnheard: Bool {
-    guard migrateSent, !target.hasEnded, target.status != .failed else { return false }
+    guard migrateSent, !target.hasEnded, target.status != .failed, !sourceKeptGuest else {
+      return false
+    }
     return targetIsUnheard || !target.isConnected
   }
 

@@ -106,7 +106,8 @@ extension MigrationEngine {
   /// Whether it is known, or cannot be learnt, if a target whose source died has the whole guest.
   private mutating func targetHasSettled(_ effects: inout [EngineEffect]) -> Bool {
     let mayStillLoad = migrateSent && !guestIsOff && target.isConnected && !target.isProvenDead
-    guard mayStillLoad, target.status != .completed, target.status != .failed else { return true }
+    guard mayStillLoad, !sourceKeptGuest, target.status != .completed, target.status != .failed
+    else { return true }
     if !alarms.isSet(.step) { alarms.set(.step, now + Self.quitLimit) }
     if alarms.takeDue(.step, at: now) {
       targetIsUnheard = awaited.contains(.queryMigrate, .target)

@@ -391,7 +391,9 @@ struct Observer {
 
   /// The session's word may be as old as its last contact with the side that it speaks of.
   private mutating func judgeTruth(_ conclusion: Conclusion, at now: MonotonicInstant) {
-    guard conclusion.owner != .unknown, !strangerResumed || sessionKnowsOfStranger else { return }
+    // A recovery does not hear what a stranger did before it came.
+    let isInformed = !strangerResumed || sessionKnowsOfStranger && !hasCrashed
+    guard conclusion.owner != .unknown, isInformed else { return }
     let slack = Span(nanoseconds: scenario.jitter.nanoseconds * 2 + 25_000_000)
     let recent = MonotonicInstant(
       nanoseconds: min(contact.source, contact.target).nanoseconds - slack.nanoseconds)

@@ -269,11 +269,7 @@ extension SimulatedQEMU {
   private func flush() {
     isHeldByMigration = true
     startPass()
-    if outgoing.peerIsGone {
-      fail(configuration.release == .qemu72 ? nil : "Unable to write to socket: Broken pipe")
-      return
-    }
-    if configuration.release == .qemu100, !blocks.requests.isEmpty {
+    if configuration.release == .qemu100, !outgoing.peerIsGone, !blocks.requests.isEmpty {
       // It inactivates its disks first, and that waits for what is in flight.
       outgoing.stage = .settling
       return
@@ -282,6 +278,10 @@ extension SimulatedQEMU {
   }
 
   private func sendState() {
+    if outgoing.peerIsGone {
+      fail(configuration.release == .qemu72 ? nil : "Unable to write to socket: Broken pipe")
+      return
+    }
     if configuration.release == .qemu100 { inactivateDisks() }
     outgoing.stage = .flushing
     outgoing.lastChunk = outgoing.remaining
