@@ -314,7 +314,9 @@ struct MonitorHold: Sendable {
     }
     // QEMU measures its rate, and decides by it, once a tenth of a second.
     let isSlow = figures.bytesPerSecond.map { $0 <= 2 * limits.trickle } ?? false
-    if isSlow, !mayBeUnmeasured, figures.remainingBytes >= floor(limits) { return leave(figures, limits, at: now) }
+    if isSlow, !mayBeUnmeasured, figures.remainingBytes >= floor(limits) {
+      return leave(figures, limits, at: now)
+    }
     guard now - slowedAt >= Self.slowingLimit || figures.remainingBytes < floor(limits) else {
       return askAgain(figures, at: now)
     }
