@@ -79,7 +79,9 @@ extension World {
   private func answer(_ result: HandOverResult) {
     host.answer = result
     switch result {
-    case .done: host.ownership = .target
+    case .done:
+      host.ownership = .target
+      observer.hostTookOver = scenario.options.handOver == .external
     case .failed: host.ownership = .source
     case .unknown: host.ownership = random.chance(1, in: 2) ? .target : .source
     }

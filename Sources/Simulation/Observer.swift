@@ -50,6 +50,8 @@ struct Observer {
   private var hasMigrated = false
   private var stopDelivered = false
   private var shutdownDelivered = false
+  /// The host program resumed the target by itself, or said so.
+  var hostTookOver = false
   private var sourceTail: [UInt8] = []
   /// The session has asked for the source's run state since the guest stood by itself.
   private var askedSinceItStood = false
@@ -418,6 +420,8 @@ struct Observer {
     }
     guard conclusion.guest != .unknown else { return }
     if isOffUnseen { return }
+    // Whoever says that it resumed the guest there is believed.
+    if hostTookOver, conclusion.owner == .target, conclusion.guest == .off { return }
     if !truths(since: min(since, last)).contains(where: { $0.guest == conclusion.guest }) {
       violate(
         .endIsTruthful,

@@ -78,9 +78,11 @@ struct BrokenStorage {
     func told() -> Comment { "\(outcome.summary) \(pair.source.standardError)" }
     switch outcome.owner {
     case 1 where outcome.guest == 3:
+      _ = pair.source.waitForExit(upTo: .seconds(60))
       #expect(Self.hasCorruptedItsHeap(pair.source, situation), told())
-      // The target's end may have been the first to be noticed.
-      let causes = ["source-gone"] + (situation.fault == .targetKilled ? ["target-gone"] : [])
+      // The target's end, or what it did to the migration, may have been the first to be noticed.
+      let others = situation.fault == .targetKilled ? ["target-gone", "migration"] : []
+      let causes = ["source-gone"] + others
       #expect(outcome.end == 3 && causes.contains(outcome.failure), told())
       try pair.ticks.assertSilentOnBothSides()
       try DiskSituations.expectNoLoss(pair, on: .source, endingAs: pair.source.exit)
