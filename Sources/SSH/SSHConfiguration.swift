@@ -54,8 +54,9 @@ public struct SSHConfiguration {
     public var keepaliveInterval = Span.seconds(15)
     /// How long it may be silent at all. The connection is lost then.
     public var silence = Span.seconds(60)
-    /// How many channels there may be at once.
-    public var channels = 64
+    /// How many channels there may be at once: more than the 255 of QEMU's multifd, of which not one may
+    /// be refused. QEMU 10.0 dies of that now and then (an assertion in its `yank.c`).
+    public var channels = 288
     /// How much a server may send on one channel before its reader takes it, in bytes.
     public var channelWindow = 2 << 20
     /// How much may wait for the socket before `write` takes no more, in bytes.

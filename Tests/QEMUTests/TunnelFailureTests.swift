@@ -137,23 +137,6 @@ extension RealQEMUs {
       situation.expectNothingLeft(of: migration)
     }
 
-    @Test("is said where more streams are wanted than the library carries")
-    func tooManyStreams() throws {
-      let situation = try TunnelSituation(.backports100)
-      let migration = try situation.migration(.SWO_SSH_LIBSSH2) {
-        $0.capabilities = ["multifd": true]
-        $0.parameters = ["multifd-channels": "100"]
-      }
-      let outcome = try migration.run()
-      #expect(outcome.end == .SWO_END_FAILED && outcome.owner == .SWO_OWNER_SOURCE, "\(outcome)")
-      #expect(
-        migration.warnings.contains { $0.contains("memory: ") && $0.contains("channels") },
-        "\(migration.warnings)")
-      situation.base.expectGuestRuns(on: .source)
-      situation.base.expectNothingLeftOn(except: .target)
-      situation.expectNothingLeft(of: migration)
-    }
-
     @Test("can be given up while it is opened", arguments: carriers)
     func cancelled(carrier: swo_ssh_carrier) throws {
       let situation = try TunnelSituation()

@@ -49,7 +49,11 @@ public struct TickReader: Sendable {
     let before = serial.tickCount
     let other = process(side.other).serial
     guard other.waitForTicks(other.tickCount + ticks, upTo: limit) else {
-      throw HarnessError("the guest does not tick on the \(side.other.rawValue)")
+      let runner = process(side.other)
+      throw HarnessError(
+        "the guest does not tick on the \(side.other.rawValue): "
+          + (runner.exit.map { "QEMU ended, \($0)" } ?? "QEMU is there")
+          + " \(runner.standardError)")
     }
     try assertNotRunning(side)
     guard serial.tickCount == before else {
