@@ -105,7 +105,10 @@ extension MigrationEngine {
     if sourceRanAgain { return conclusionWithSourceThatRanAgain(failed) }
     if guestIsOff {
       return failed(
-        .source, .off, "start the guest afresh where its configuration is; end the target", end)
+        .source, .off,
+        source.isSilent
+          ? "end both QEMUs; start the guest afresh where its configuration is"
+          : "start the guest afresh where its configuration is; end the target", end)
     }
     if grant.targetRuns {
       return target.isProvenDead

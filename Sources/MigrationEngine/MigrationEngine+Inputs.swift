@@ -25,6 +25,7 @@ extension MigrationEngine {
     case .replied(let side, let command, let reply, let roundTrip):
       replied(side, command, reply, roundTrip, &effects)
     case .eventArrived(let side, let event, let timestamp):
+      self[side].heardAt = now
       if let timestamp { ledger.eventArrived(side, timestamp: timestamp, at: now) }
       if side == .source {
         sourceEvent(event, timestamp, &effects)
@@ -75,6 +76,7 @@ extension MigrationEngine {
     if side == .target, grant.state != .never { grantConnectionIsUnbroken = false }
     if side == .source { hold.attached(at: now) }
     self[side].isConnected = true
+    self[side].heardAt = now
     self[side].isHeardToTheEnd = false
     self[side].trouble = nil
     // Its monitor is there after all.
@@ -98,6 +100,7 @@ extension MigrationEngine {
     _ effects: inout [EngineEffect]
   ) {
     awaited.remove(command, side)
+    if reply != .lost { self[side].heardAt = now }
     if side == .source { noteForHold(command, reply) }
     // What a connection took with it is said again on the next one.
     if reply == .lost, phase == .finishing || phase == .undoing { self[side].isDismissed = false }

@@ -69,7 +69,11 @@ extension MigrationEngine {
       guard targetHasSettled(&effects) else { return .undoing }
       return advance(to: UndoStep.endingTarget, limit: Self.quitLimit, &effects)
     }
-    if source.isOutOfReach { return conclude(&effects) }
+    giveUpSilentSource(&effects)
+    if source.isOutOfReach {
+      guard guestIsOff else { return conclude(&effects) }
+      return advance(to: UndoStep.endingTarget, limit: Self.quitLimit, &effects)
+    }
     if !source.isConnected {
       endTargetInAbsence(&effects)
       // Where nothing was changed there is nothing to learn from it.
@@ -101,6 +105,24 @@ extension MigrationEngine {
     }
     if undoPollIsDue() { poll(.queryMigrate, .source, &effects) }
     return .undoing
+  }
+
+  /// Waits no longer for a source that says nothing at all: QEMU 10.0 was seen to hang for ever on its way
+  /// out, when its guest powered off during a migration and a command came at that moment.
+  private mutating func giveUpSilentSource(_ effects: inout [EngineEffect]) {
+    guard migrateSent, source.isConnected else { return alarms.clear(.silence) }
+    let limit = guestIsOff ? Self.quitLimit : Self.stepLimit
+    guard alarms.takeDue(.silence, at: now) else {
+      return alarms.setEarlier(.silence, now + limit, at: now)
+    }
+    if let heard = source.heardAt, now - heard < limit {
+      return alarms.set(.silence, heard + limit)
+    }
+    source.isConnected = false
+    source.isSilent = true
+    source.trouble = .unreachable(text: "it answers nothing")
+    effects.append(.warn("source's QEMU answers nothing any more; end its process"))
+    effects.append(.letGo(of: .source))
   }
 
   /// Whether it is known, or cannot be learnt, if a target whose source died has the whole guest.

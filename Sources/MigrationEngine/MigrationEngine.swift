@@ -247,7 +247,7 @@ struct AwaitedReplies: Sendable {
 
 /// The instants at which the engine wants to be woken.
 struct Alarms: Sendable {
-  enum Kind: Int, CaseIterable { case poll, step, transferLimit, standing, yank, drain }
+  enum Kind: Int, CaseIterable { case poll, step, transferLimit, standing, yank, drain, silence }
 
   private var instants = [MonotonicInstant?](repeating: nil, count: Kind.allCases.count)
 

@@ -2,6 +2,10 @@
 struct QEMUFacts: Sendable {
   var release: QEMURelease?
   var isConnected = false
+  /// When its monitor said something last, a greeting, an answer or an event.
+  var heardAt: MonotonicInstant?
+  /// It was given up, connected as it was, for it said nothing any more.
+  var isSilent = false
   /// Commands can be sent out of band.
   var outOfBandIsReady = false
   /// Why its monitor was given up; nil while it is connected or being tried.

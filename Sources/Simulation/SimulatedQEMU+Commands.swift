@@ -193,8 +193,21 @@ extension SimulatedQEMU {
       stop(.shutdown)
     } else {
       cancelAllJobs()
-      if outgoing.isUnderway { setStatus(.cancelling) }
-      exit(status: 0)
+      guard outgoing.isUnderway else { return exit(status: 0) }
+      setStatus(.cancelling)
+      if configuration.release == .qemu100, random.chance(1, in: 8) {
+        hang()
+      } else {
+        exit(status: 0)
+      }
     }
+  }
+
+  /// Waits in its exit for ever, its sockets open. It was measured when a command came as the guest powered
+  /// off during a migration.
+  private func hang() {
+    hangs = true
+    runState = .shutdown
+    outgoing.generation += 1
   }
 }

@@ -96,6 +96,8 @@ public final class SimulatedQEMU {
   /// The main loop waits for the block layer.
   public internal(set) var isHeldByBlocks = false
   var busyUntil = MonotonicInstant(nanoseconds: 0)
+  /// It is on its way out, and will never get there.
+  public internal(set) var hangs = false
   /// A command that is not finished yet, such as `blockdev-add` of a node that connects.
   var isDispatching = false
   private var nextWake: MonotonicInstant?
@@ -165,7 +167,7 @@ public final class SimulatedQEMU {
   // MARK: - Time
 
   func isMainLoopFree() -> Bool {
-    isAlive && !isHeldByMigration && !isHeldByBlocks && busyUntil <= now
+    isAlive && !hangs && !isHeldByMigration && !isHeldByBlocks && busyUntil <= now
   }
 
   func wake(_ timer: Timer, after span: Span) { effects.append(.wake(timer, now + span)) }

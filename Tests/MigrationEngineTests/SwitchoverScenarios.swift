@@ -405,6 +405,28 @@ struct SwitchoverScenarios {
     #expect(it.sent(.cont, to: .target) == 0)
   }
 
+  /// QEMU 10.0 was seen to hang on its way out.
+  @Test(arguments: [true, false])
+  func sourceThatSaysNothingAnyMoreIsNotWaitedForForEver(isOff: Bool) {
+    var it = Scenario.transferring(.none)
+    if isOff { it.event(.source, .shutdown(byGuest: true)) } else { it.feed(.cancelRequested) }
+    var seconds = 0
+    while it.engine.phase != .ended, seconds < 200 {
+      it.pass(.seconds(1))
+      seconds += 1
+      if it.sent(.quit, to: .target) == 1, it.open.contains(where: { $0.command == .quit }) {
+        it.reply(.target, .quit)
+        it.die(.target)
+      }
+    }
+    #expect(seconds < (isOff ? 30 : 90))
+    #expect(it.log.contains(.letGo(of: .source)))
+    #expect(it.engine.conclusion?.owner == (isOff ? .source : .unknown))
+    #expect(it.engine.conclusion?.guest == (isOff ? .off : .unknown))
+    #expect(it.engine.conclusion?.nextStep.hasPrefix(isOff ? "end both QEMUs" : "reach") == true)
+    #expect((it.sent(.quit, to: .target) > 0) == isOff)
+  }
+
   @Test func unknownStatusEventsAndFieldsEndNothing() {
     var it = Scenario.transferring(.none)
     it.event(.source, .migration(.unrecognised("failing")))

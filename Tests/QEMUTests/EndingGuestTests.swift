@@ -8,6 +8,8 @@ extension RealQEMUs {
   struct EndingGuest {
     private static let startAfresh =
       "start the guest afresh where its configuration is; end the target"
+    private static let endBoth =
+      "end both QEMUs; start the guest afresh where its configuration is"
 
     @Test("powered off before is no guest to migrate", arguments: QEMUVersion.allCases)
     func poweredOffBefore(version: QEMUVersion) throws {
@@ -129,8 +131,15 @@ extension RealQEMUs {
       let outcome = try migration.finish()
       // It powered off here or there, or the byte was lost on the way: never twice, never brought back.
       if outcome.owner == .SWO_OWNER_SOURCE {
+        // QEMU 10.0 hangs in its exit now and then, when a command comes at that moment.
+        let hangs = outcome.nextStep == Self.endBoth
+        if hangs {
+          #expect(version == .backports100 && migration.warnings.count == 1)
+          situation.source.kill()
+        }
         situation.expect(
-          outcome, .failed(.guestOff, .SWO_GUEST_OFF, nextStep: Self.startAfresh))
+          outcome,
+          .failed(.guestOff, .SWO_GUEST_OFF, nextStep: hangs ? Self.endBoth : Self.startAfresh))
         situation.expectGuestStands()
       } else {
         situation.expect(outcome, .completed(), .completed(.SWO_GUEST_OFF))
